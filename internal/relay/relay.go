@@ -1,0 +1,106 @@
+// Package relay is the contract between the two ends of a relayed command: the session of the client that sent it and the
+// connection to Redis that carries it. All of it is used on one loop, without locks.
+package relay
+
+import "time"
+
+// AnyNode is the Slot of a request that no key binds to a node: it goes to the fixed node.
+const AnyNode = -1
+
+// Request is one command on its way to Redis. The session owns it; it is lent to the lane from Send until its Sink has heard the
+// last of it, and may be used again from then on.
+type Request struct {
+	Sink  Sink
+	Owner *Owner
+	Slot  int  // of its keys, or AnyNode
+	Safe  bool // changes nothing, so that it may be sent again when a connection was lost
+
+	// Raw is the command itself while Sink's methods run, and not valid after.
+	Raw []byte
+
+	// The rest belongs to the lane.
+
+	Next     *Request  // behind this one on the same connection
+	Size     int       // bytes of the command on the connection
+	Attempts int       // times that it was sent again
+	Deadline time.Time // after which it is not sent again, once it was
+	Gating   bool      // counted in Owner.Gated
+}
+
+// Sink hears what becomes of a request. It must not send on the lane from within.
+type Sink interface {
+	// Reply brings the reply's next bytes, which are valid during the call; last says that they end it. It returns false when
+	// the receiver has more buffered than it likes: the connection to Redis is then not read until Owner.Resume.
+	Reply(r *Request, b []byte, last bool) (ready bool)
+	// Fail says that no reply will come, in the place of Reply, or of the rest of a reply. The error is an Error.
+	Fail(r *Request, err error)
+}
+
+// Error is an error made by the sidecar, as the text of a RESP error.
+type Error string
+
+func (e Error) Error() string { return string(e) }
+
+// Owner is what lanes know of a session.
+type Owner struct {
+	// Gated counts requests that are being sent again, to another node or on another connection. While there are any, the
+	// session must not send: the new request could overtake them.
+	Gated int
+	// Kill ends the session, since its replies cannot be right any more or hold up others. It does nothing when called again.
+	Kill func(reason string)
+
+	resume []func()
+}
+
+// OnResume has f called at the next Resume.
+func (o *Owner) OnResume(f func()) { o.resume = append(o.resume, f) }
+
+// Resume says that the session takes replies again, or that it is gone and never mind.
+func (o *Owner) Resume() {
+	waiting := o.resume
+	o.resume = nil
+	for _, f := range waiting {
+		f()
+	}
+}
+
+// Identity is on whose behalf connections to Redis are made, and how they are set up. Sessions with the same one share
+// connections.
+type Identity struct {
+	Protocol int // 2 or 3
+	Database int
+	// Own says that the client has authenticated by itself, with User and Password; else the configured user is meant.
+	Own            bool
+	User, Password string
+}
+
+// Lane is the set of shared connections, one to each node, for one identity.
+type Lane interface {
+	// Send relays a command. It copies raw.
+	Send(r *Request, raw []byte)
+	// Link opens a connection of its own to the node of a slot.
+	Link(slot int) Link
+	// Epoch changes when requests take another way than those before. A session may not send while it has replies
+	// outstanding from before the change.
+	Epoch() uint64
+	// Release gives up the lane.
+	Release()
+}
+
+// Link is a connection to Redis for one session's use. Its commands are not kept, so that nothing is sent again.
+type Link interface {
+	// Send begins a command. More bytes of it may follow.
+	Send(r *Request, raw []byte)
+	More(raw []byte)
+	// Buffered is the number of bytes that wait to be sent, and NotifyBelow has f called once when it has fallen to n.
+	Buffered() int
+	NotifyBelow(n int, f func())
+	// Release gives the link up: open for others after whole commands, else closed.
+	Release()
+}
+
+// Server is what a client is told of the Redis behind the sidecar.
+type Server struct {
+	Version string // redis_version, such as "7.0.15"; empty while it is unknown
+	Cluster bool
+}
