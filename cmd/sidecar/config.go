@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/viper"
+)
+
+// Config is the configuration file with the environment applied and every default filled in.
+//
+// The struct is the one place where an option is declared. Its tags say the rest: `default` is the text that an absent
+// field stands for, `required` demands a field, `oneof` lists the words it takes.
+type Config struct {
+	APIVersion string `mapstructure:"apiVersion" required:"true" oneof:"readthrough/v1"`
+
+	// Listen, Admin and Debug are host:port; localhost means 127.0.0.1 and, where IPv6 exists, ::1. Debug may be empty: off.
+	Listen string `mapstructure:"listen" default:"localhost:6380"`
+	Admin  string `mapstructure:"admin" default:":6381"`
+	Debug  string `mapstructure:"debug" default:"localhost:6382"`
+
+	Loops         int           `mapstructure:"loops" default:"1"`
+	ShutdownGrace time.Duration `mapstructure:"shutdownGrace" default:"30s"`
+	Log           LogConfig     `mapstructure:"log"`
+
+	Upstream             UpstreamConfig `mapstructure:"upstream"`
+	AllowUnauthenticated bool           `mapstructure:"allowUnauthenticated" default:"false"`
+
+	Origins   []OriginConfig `mapstructure:"origins"`
+	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET"`
+	Maps      []MapConfig    `mapstructure:"maps"`
+
+	// doc knows the line of every field, for errors that are found after reading.
+	doc *document
+	// raw is the file's content, without secrets by construction, as the state directory keeps it.
+	raw []byte
+}
+
+// LogConfig says what is logged and how it looks.
+type LogConfig struct {
+	Level  string `mapstructure:"level" default:"info" oneof:"debug|info|warn|error"`
+	Format string `mapstructure:"format" default:"auto" oneof:"auto|json|console"`
+}
+
+// UpstreamConfig is the Redis that commands are relayed to.
+type UpstreamConfig struct {
+	Addresses []string `mapstructure:"addresses" required:"true"`
+
+	// Username and Password are the effective secrets; where the file names usernameFile or passwordFile instead, they
+	// read that file.
+	Username     Secret `mapstructure:"username"`
+	UsernameFile string `mapstructure:"usernameFile"`
+	Password     Secret `mapstructure:"password"`
+	PasswordFile string `mapstructure:"passwordFile"`
+
+	Database int       `mapstructure:"database" default:"0"`
+	TLS      TLSConfig `mapstructure:"tls"`
+}
+
+// TLSConfig holds paths of PEM files; empty ones stand for the system's roots and for no client certificate.
+type TLSConfig struct {
+	Enabled    bool   `mapstructure:"enabled" default:"false"`
+	CAFile     string `mapstructure:"caFile"`
+	CertFile   string `mapstructure:"certFile"`
+	KeyFile    string `mapstructure:"keyFile"`
+	ServerName string `mapstructure:"serverName"`
+}
+
+// OriginConfig is one database. What url leaves out is taken from PG* variables by the driver.
+type OriginConfig struct {
+	Name string `mapstructure:"name" required:"true"`
+	URL  Secret `mapstructure:"url"`
+
+	// Password is the effective secret, from passwordFile where the file names that; it takes the place of the url's.
+	Password     Secret `mapstructure:"password"`
+	PasswordFile string `mapstructure:"passwordFile"`
+
+	Pool PoolConfig `mapstructure:"pool"`
+
+	// QueryMode is how queries are sent; auto lets the driver choose. Behind PgBouncer it is exec or cache_describe.
+	QueryMode string `mapstructure:"queryMode" default:"auto" oneof:"auto|cache_statement|cache_describe|describe_exec|exec"`
+}
+
+// PoolConfig bounds the connections to one origin.
+type PoolConfig struct {
+	Max  int           `mapstructure:"max" default:"2"`
+	Idle time.Duration `mapstructure:"idle" default:"30s"`
+}
+
+// MapConfig binds a key pattern to a query.
+type MapConfig struct {
+	Name    string        `mapstructure:"name" required:"true"`
+	Key     string        `mapstructure:"key" required:"true"`
+	Origin  string        `mapstructure:"origin"` // the first origin's name where the file omits it
+	Query   string        `mapstructure:"query" required:"true"`
+	Value   string        `mapstructure:"value" default:"object" oneof:"object|array|column"`
+	TTL     time.Duration `mapstructure:"ttl" required:"true"`
+	Jitter  Percent       `mapstructure:"jitter" default:"10%"`
+	Timeout time.Duration `mapstructure:"timeout" default:"250ms"`
+	OnError string        `mapstructure:"onError" default:"error" oneof:"error|nil"`
+}
+
+// later names fields that the design knows and this version does not: a clearer answer than "unknown field". List
+// indexes are left out of the paths.
+var later = map[string]string{
+	"maps[].missing": "comes with a later version: remove it",
+	"maps[].stale":   "comes with a later version: remove it",
+}
+
+// expands names the fields under which ${VAR} stands for an environment variable.
+var expands = map[string]bool{"listen": true, "admin": true, "debug": true, "upstream": true, "origins": true}
+
+// LoadConfig reads the file at path and applies the READTHROUGH_… variables. The error is a *ConfigError holding
+// everything that is wrong, not only the first thing; the Config that comes with it then holds what could be read and
+// must not be served.
+func LoadConfig(path string) (*Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return &Config{}, &ConfigError{File: path, Problems: []Problem{{Message: fileProblem(err)}}}
+	}
+	return ParseConfig(path, raw)
+}
+
+// ParseConfig is [LoadConfig] for content already read; file is the name that errors give.
+func ParseConfig(file string, raw []byte) (*Config, error) {
+	doc := newDocument(file)
+	config := &Config{doc: doc, raw: bytes.Clone(raw)}
+	values, ok := doc.read(raw, config)
+	if !ok {
+		return config, doc.err()
+	}
+
+	v := viper.New()
+	if err := v.MergeConfigMap(values); err != nil {
+		return config, fmt.Errorf("merge %s: %w", file, err)
+	}
+	for path, value := range doc.environment(config, v.IsSet) {
+		v.Set(path, value)
+	}
+	if err := v.UnmarshalExact(config); err != nil {
+		return config, fmt.Errorf("decode %s: %w", file, err)
+	}
+	config.validate(doc)
+	config.settle()
+	return config, doc.err()
+}
+
+// settle resolves what one field says about another.
+func (c *Config) settle() {
+	if c.Upstream.UsernameFile != "" {
+		c.Upstream.Username = SecretFile(c.Upstream.UsernameFile)
+	}
+	if c.Upstream.PasswordFile != "" {
+		c.Upstream.Password = SecretFile(c.Upstream.PasswordFile)
+	}
+	for i := range c.Origins {
+		if c.Origins[i].PasswordFile != "" {
+			c.Origins[i].Password = SecretFile(c.Origins[i].PasswordFile)
+		}
+	}
+	for i := range c.Maps {
+		if c.Maps[i].Origin == "" && len(c.Origins) > 0 {
+			c.Maps[i].Origin = c.Origins[0].Name
+		}
+	}
+}
+
+// SecretFiles lists the files whose change makes live connections authenticate again, TLS files among them.
+func (c *Config) SecretFiles() []string {
+	var files []string
+	files = append(files, c.Upstream.Username.Files()...)
+	files = append(files, c.Upstream.Password.Files()...)
+	for _, f := range []string{c.Upstream.TLS.CAFile, c.Upstream.TLS.CertFile, c.Upstream.TLS.KeyFile} {
+		if f != "" {
+			files = append(files, f)
+		}
+	}
+	for _, o := range c.Origins {
+		files = append(files, o.URL.Files()...)
+		files = append(files, o.Password.Files()...)
+	}
+	return files
+}

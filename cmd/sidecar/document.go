@@ -1,0 +1,442 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// document reads one YAML file against the Config struct and collects what is wrong with it. A field with a problem is
+// left out of what it returns, so that the rest can still be read and all problems are found at once.
+type document struct {
+	file     string
+	lines    map[string]int    // line of each field by path; lists and mappings too
+	env      map[string]string // the variable that gave a field, by path
+	problems []Problem
+}
+
+func newDocument(file string) *document {
+	return &document{file: file, lines: map[string]int{}, env: map[string]string{}}
+}
+
+// problem notes that the field at path is wrong. A field that already has a problem, or stands within one that has,
+// gets no second one: it would be a consequence of the first.
+func (d *document) problem(path, format string, args ...any) {
+	d.add(Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+func (d *document) add(p Problem) {
+	if d.wrong(p.Path) {
+		return
+	}
+	if p.Env = d.env[strings.TrimRight(p.Path, "[0123456789]")]; p.Env == "" && p.Line == 0 {
+		p.Line = d.line(p.Path)
+	}
+	d.problems = append(d.problems, p)
+}
+
+// wrong reports whether the field at path, or one around it, already has a problem.
+func (d *document) wrong(path string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool {
+		return p.Path != "" && (p.Path == path || strings.HasPrefix(path, p.Path+".") || strings.HasPrefix(path, p.Path+"["))
+	})
+}
+
+// wrongWithin reports whether something inside the field at path has a problem.
+func (d *document) wrongWithin(path string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return strings.HasPrefix(p.Path, path+"[") })
+}
+
+// line is that of the field, or of the nearest one around it that the file has.
+func (d *document) line(path string) int {
+	for path != "" {
+		if line, ok := d.lines[path]; ok {
+			return line
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return 0
+}
+
+func (d *document) err() error {
+	if len(d.problems) == 0 {
+		return nil
+	}
+	return &ConfigError{File: d.file, Problems: sorted(d.problems)}
+}
+
+var yamlErrorLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// read turns the file into the values of target's fields. It returns false where there is nothing to read fields from.
+func (d *document) read(raw []byte, target any) (map[string]any, bool) {
+	decoder := yaml.NewDecoder(bytes.NewReader(raw))
+	var root, second yaml.Node
+	err := decoder.Decode(&root)
+	if errors.Is(err, io.EOF) {
+		d.add(Problem{Message: "is empty: start with apiVersion: readthrough/v1"})
+		return nil, false
+	}
+	if err != nil {
+		line, _ := strconv.Atoi(yamlErrorLine.FindStringSubmatch(err.Error() + "yaml: ")[1])
+		d.add(Problem{Line: line, Message: "is not valid YAML: " + yamlErrorLine.ReplaceAllString(err.Error(), "")})
+		return nil, false
+	}
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		d.add(Problem{Line: second.Line, Message: "holds several YAML documents: keep the first and remove the rest"})
+	}
+	top := resolve(root.Content[0])
+	if top.Kind == yaml.ScalarNode && top.ShortTag() == "!!null" {
+		d.add(Problem{Message: "is empty: start with apiVersion: readthrough/v1"})
+		return nil, false
+	}
+	if top.Kind != yaml.MappingNode {
+		d.add(Problem{Line: top.Line, Message: "is " + kindName(top) + ", not a mapping: start with apiVersion: readthrough/v1"})
+		return nil, false
+	}
+	return d.mapping("", top, reflect.TypeOf(target).Elem(), false), true
+}
+
+// mapping reads the fields of a struct type.
+func (d *document) mapping(path string, n *yaml.Node, t reflect.Type, expand bool) map[string]any {
+	fields := fieldsOf(t)
+	values := make(map[string]any, len(fields))
+	seen := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], resolve(n.Content[i+1])
+		at := join(path, key.Value)
+		if first, twice := seen[key.Value]; twice {
+			d.add(Problem{Line: key.Line, Path: at, Message: fmt.Sprintf("given twice, first on line %d: keep one", first)})
+			continue
+		}
+		seen[key.Value] = key.Line
+		d.lines[at] = key.Line
+		f, known := fields.find(key.Value)
+		if !known {
+			d.problem(at, "%s", unknownField(at, key.Value, fields))
+			continue
+		}
+		if v, ok := d.value(at, value, f, expand || path == "" && expands[f.name]); ok {
+			values[f.name] = v
+		}
+	}
+	for _, f := range fields {
+		at := join(path, f.name)
+		if _, given := seen[f.name]; given {
+			continue
+		}
+		switch {
+		case f.fallback != "" || f.isStruct():
+			values[f.name], _ = d.value(at, f.absent(), f, false)
+		case f.required && os.Getenv(envName(at)) == "":
+			d.problem(at, "is missing: write %s", f.want())
+		}
+	}
+	return values
+}
+
+// value reads one field. It returns false, having noted the problem, where the node does not fit the field.
+func (d *document) value(path string, n *yaml.Node, f field, expand bool) (any, bool) {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null":
+		d.problem(path, "has no value: give it one, or remove the line")
+		return nil, false
+	case f.isStruct():
+		if n.Kind != yaml.MappingNode {
+			d.problem(path, "must be a mapping of %s, not %s", strings.Join(fieldsOf(f.typ).names(), ", "), kindName(n))
+			return nil, false
+		}
+		return d.mapping(path, n, f.typ, expand), true
+	case f.typ.Kind() == reflect.Slice:
+		return d.list(path, n, f, expand)
+	}
+	if n.Kind != yaml.ScalarNode {
+		d.problem(path, "must be %s, not %s", f.want(), kindName(n))
+		return nil, false
+	}
+	if refersToVariable(n.Value) {
+		if !expand {
+			d.problem(path, "holds %s, and variables expand only under listen, admin, debug, upstream and origins: %s",
+				firstReference(n.Value), "write the text itself, and in a query a named parameter (@name)")
+			return nil, false
+		}
+		text, err := expandVariables(n.Value)
+		if err != nil {
+			d.add(Problem{Path: path, Message: err.Error(), Unset: errors.Is(err, errUnset)})
+			return nil, false
+		}
+		if f.typ != secretType {
+			n = f.node(text) // what a variable holds has no quotes of its own
+		}
+	}
+	v, err := f.parse(n)
+	if err != nil {
+		d.problem(path, "%s", err)
+		return nil, false
+	}
+	return v, true
+}
+
+// list reads a list of structs or of plain values, without those that have a problem.
+func (d *document) list(path string, n *yaml.Node, f field, expand bool) (any, bool) {
+	if n.Kind != yaml.SequenceNode {
+		hint := ""
+		if n.Kind == yaml.ScalarNode {
+			hint = ": write [" + n.Value + "]"
+		}
+		d.problem(path, "must be a list, not %s%s", kindName(n), hint)
+		return nil, false
+	}
+	item := f
+	item.typ = f.typ.Elem()
+	values := make([]any, 0, len(n.Content))
+	for i, content := range n.Content {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		content = resolve(content)
+		d.lines[at] = content.Line
+		v, ok := d.value(at, content, item, expand)
+		if !ok && item.isStruct() {
+			v = map[string]any{} // keeps the indexes of those that follow
+		} else if !ok {
+			continue
+		}
+		values = append(values, v)
+	}
+	return values, true
+}
+
+func unknownField(path, name string, fields fields) string {
+	if why, ok := later[listIndex.ReplaceAllString(path, "[]")]; ok {
+		return why
+	}
+	if name == "<<" {
+		return "YAML merge keys are not read: write the fields out"
+	}
+	if hint := didYouMean(name, fields.names()); hint != "" {
+		return "unknown field" + hint
+	}
+	return "unknown field: the ones here are " + strings.Join(fields.names(), ", ")
+}
+
+var listIndex = regexp.MustCompile(`\[\d+\]`)
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// resolve follows an alias to what it stands for.
+func resolve(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// kindName says in a reader's words what stands in the file.
+func kindName(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch n.ShortTag() {
+	case "!!int", "!!float":
+		return "the number " + n.Value
+	case "!!str":
+		return strconv.Quote(n.Value)
+	}
+	return n.Value
+}
+
+// field is one configuration option as its struct tags describe it.
+type field struct {
+	name     string
+	typ      reflect.Type
+	required bool
+	fallback string   // the text that an absent field stands for
+	oneof    []string // the words it takes; nil for any
+}
+
+type fields []field
+
+func fieldsOf(t reflect.Type) fields {
+	var all fields
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag
+		if tag.Get("mapstructure") == "" {
+			continue
+		}
+		f := field{
+			name:     tag.Get("mapstructure"),
+			typ:      t.Field(i).Type,
+			required: tag.Get("required") == "true",
+			fallback: tag.Get("default"),
+		}
+		if words := tag.Get("oneof"); words != "" {
+			f.oneof = strings.Split(words, "|")
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+func (fs fields) find(name string) (field, bool) {
+	i := slices.IndexFunc(fs, func(f field) bool { return f.name == name })
+	if i < 0 {
+		return field{}, false
+	}
+	return fs[i], true
+}
+
+func (fs fields) names() []string {
+	names := make([]string, len(fs))
+	for i, f := range fs {
+		names[i] = f.name
+	}
+	return names
+}
+
+var (
+	durationType = reflect.TypeFor[time.Duration]()
+	percentType  = reflect.TypeFor[Percent]()
+	secretType   = reflect.TypeFor[Secret]()
+)
+
+// isStruct reports whether the field is a group of fields rather than a value.
+func (f field) isStruct() bool { return f.typ.Kind() == reflect.Struct && f.typ != secretType }
+
+// absent is the node that an absent field stands for.
+func (f field) absent() *yaml.Node {
+	if f.isStruct() {
+		return &yaml.Node{Kind: yaml.MappingNode}
+	}
+	return f.node(f.fallback)
+}
+
+// node is text as YAML: that of a default, or of an environment variable, where commas separate the items of a list.
+func (f field) node(text string) *yaml.Node {
+	if f.typ.Kind() == reflect.Slice {
+		list := &yaml.Node{Kind: yaml.SequenceNode}
+		for item := range strings.SplitSeq(text, ",") {
+			list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: strings.TrimSpace(item)})
+		}
+		return list
+	}
+	n := &yaml.Node{Kind: yaml.ScalarNode, Value: text}
+	if f.typ.Kind() != reflect.Int && f.typ.Kind() != reflect.Bool {
+		n.Tag = "!!str"
+	}
+	return n
+}
+
+// want says what the field takes, for error messages.
+func (f field) want() string {
+	switch {
+	case f.oneof != nil:
+		return strings.Join(f.oneof, " or ")
+	case f.typ.Kind() == reflect.Slice:
+		return "a list"
+	case f.typ == durationType:
+		return "a duration such as 250ms, 30s or 1h"
+	case f.typ == percentType:
+		return "a percentage such as 10%"
+	case f.typ.Kind() == reflect.Int:
+		return "a whole number"
+	case f.typ.Kind() == reflect.Bool:
+		return "true or false"
+	}
+	return "text"
+}
+
+// parse gives a scalar the field's type. Errors say what to write instead and never repeat a secret.
+func (f field) parse(n *yaml.Node) (any, error) {
+	text, tag := n.Value, n.ShortTag()
+	switch {
+	case f.typ == secretType:
+		return Secret{template: text}, nil
+	case f.typ == durationType:
+		return parseDuration(text)
+	case f.typ == percentType:
+		return parsePercent(text)
+	case f.typ.Kind() == reflect.Int:
+		var v int
+		if tag != "!!int" || n.Decode(&v) != nil {
+			return nil, fmt.Errorf("must be a whole number, not %s", kindName(n))
+		}
+		return v, nil
+	case f.typ.Kind() == reflect.Bool:
+		var v bool
+		if tag != "!!bool" || n.Decode(&v) != nil {
+			return nil, fmt.Errorf("must be true or false, not %s", kindName(n))
+		}
+		return v, nil
+	case tag != "!!str":
+		return nil, fmt.Errorf("must be text, not %s: write %q", kindName(n), text)
+	case f.oneof != nil && !slices.Contains(f.oneof, text):
+		return nil, f.unknownWord(text)
+	}
+	return text, nil
+}
+
+// laterWords are words that the design knows and this version, or this program, does not take, by field.
+var laterWords = map[string]string{
+	"intercept.MGET":            "comes with a later version: write [GET]",
+	"intercept.GETEX":           "comes with a later version: write [GET]",
+	"queryMode.simple_protocol": "builds SQL text out of values and is never used: write exec behind PgBouncer",
+}
+
+func (f field) unknownWord(text string) error {
+	if why, ok := laterWords[f.name+"."+text]; ok {
+		return fmt.Errorf("%s %s", text, why)
+	}
+	if hint := didYouMean(text, f.oneof); hint != "" {
+		return fmt.Errorf("%q is not known here%s", text, hint)
+	}
+	return fmt.Errorf("%q is not known here: write %s", text, strings.Join(f.oneof, " or "))
+}
+
+// Percent is a share of one hundred: 10 for 10%.
+type Percent float64
+
+func parsePercent(text string) (Percent, error) {
+	number, ok := strings.CutSuffix(text, "%")
+	p, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%q is not a percentage: write one such as 10%%", text)
+	case !ok && p > 0 && p < 1:
+		return 0, fmt.Errorf("%s has no percent sign: write %s%%", text, strconv.FormatFloat(p*100, 'g', 6, 64))
+	case !ok:
+		return 0, fmt.Errorf("%s has no percent sign: write %s%%", text, text)
+	}
+	return Percent(p), nil
+}
+
+var bareNumber = regexp.MustCompile(`^[+-]?[0-9][0-9_]*(\.[0-9]+)?$`)
+
+func parseDuration(text string) (time.Duration, error) {
+	if bareNumber.MatchString(text) {
+		return 0, fmt.Errorf("%s has no unit: write %sms, %ss, %sm or %sh", text, text, text, text, text)
+	}
+	d, err := time.ParseDuration(text)
+	if err == nil {
+		return d, nil
+	}
+	if days, err := strconv.Atoi(strings.TrimSuffix(text, "d")); err == nil {
+		return 0, fmt.Errorf("%q: days are not a unit here: write %dh", text, 24*days)
+	}
+	return 0, fmt.Errorf("%q is not a duration: write one such as 250ms, 30s or 1h", text)
+}

@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// validate finds what no single value shows: bounds, and fields that contradict each other. Key patterns and queries are
+// checked by [Config.Compile].
+func (c *Config) validate(d *document) {
+	c.validateAddresses(d)
+	if c.Loops < 1 || c.Loops > 64 {
+		d.problem("loops", "%d is out of bounds: write 1 to 64", c.Loops)
+	}
+	if c.ShutdownGrace < 0 {
+		d.problem("shutdownGrace", "%s is negative: write 0s to end at once, or a duration such as 30s", c.ShutdownGrace)
+	}
+	c.validateUpstream(d)
+	c.validateOrigins(d)
+	c.validateMaps(d)
+}
+
+func (c *Config) validateAddresses(d *document) {
+	for _, a := range []struct{ path, address string }{{"listen", c.Listen}, {"admin", c.Admin}, {"debug", c.Debug}} {
+		if a.path == "debug" && a.address == "" {
+			continue
+		}
+		if err := checkListen(a.address); err != nil && !d.wrong(a.path) {
+			d.problem(a.path, "%s", err)
+		}
+	}
+	if !c.AllowUnauthenticated && !d.wrong("listen") && !isLoopback(c.Listen) {
+		d.problem("listen", "%s is reachable from outside the pod, and clients are not authenticated: write localhost:%s, "+
+			"or set allowUnauthenticated: true", c.Listen, portOf(c.Listen))
+	}
+	if c.Debug != "" && !d.wrong("debug") && !isLoopback(c.Debug) {
+		d.problem("debug", "%s is reachable from outside the pod, and profiles tell secrets: write localhost:%s and use "+
+			"kubectl port-forward", c.Debug, portOf(c.Debug))
+	}
+	for i, a := range []struct{ path, address string }{{"admin", c.Admin}, {"debug", c.Debug}} {
+		others := []struct{ path, address string }{{"listen", c.Listen}, {"admin", c.Admin}}[:i+1]
+		for _, other := range others {
+			if port := portOf(a.address); port != "" && port != "0" && port == portOf(other.address) {
+				d.problem(a.path, "port %s is taken by %s: write another", port, other.path)
+			}
+		}
+	}
+}
+
+func (c *Config) validateUpstream(d *document) {
+	u := c.Upstream
+	if len(u.Addresses) == 0 && !d.wrongWithin("upstream.addresses") {
+		d.problem("upstream.addresses", "is empty: write host:port of one Redis node or more")
+	}
+	for i, address := range u.Addresses {
+		if err := checkDial(address); err != nil {
+			d.problem(fmt.Sprintf("upstream.addresses[%d]", i), "%s", err)
+		}
+	}
+	checkSecret(d, "upstream.username", u.Username, u.UsernameFile)
+	checkSecret(d, "upstream.password", u.Password, u.PasswordFile)
+	if u.Password.literal() != "" {
+		d.problem("upstream.password", "%s", literalSecret)
+	}
+	named, proven := !u.Username.IsZero() || u.UsernameFile != "", !u.Password.IsZero() || u.PasswordFile != ""
+	if named && !proven && !d.wrong("upstream.password") && !d.wrong("upstream.passwordFile") {
+		d.problem("upstream.username", "has no password: add password: ${VAR} or passwordFile")
+	}
+	if u.Database < 0 {
+		d.problem("upstream.database", "%d is negative: write 0 or more", u.Database)
+	}
+	u.TLS.validate(d, "upstream.tls")
+}
+
+func (c *Config) validateOrigins(d *document) {
+	seen := map[string]int{}
+	for i, o := range c.Origins {
+		at := fmt.Sprintf("origins[%d].", i)
+		if d.wrong(fmt.Sprintf("origins[%d]", i)) {
+			continue
+		}
+		checkName(d, at+"name", o.Name, seen, i)
+		if o.URL.hasLiteralPassword() {
+			d.problem(at+"url", "holds a password: %s", literalSecretInURL)
+		}
+		checkSecret(d, at+"url", o.URL, "")
+		checkSecret(d, at+"password", o.Password, o.PasswordFile)
+		if o.Password.literal() != "" {
+			d.problem(at+"password", "%s", literalSecret)
+		}
+		if o.Pool.Max < 1 {
+			d.problem(at+"pool.max", "%d is too few: write 1 or more", o.Pool.Max)
+		}
+		if o.Pool.Idle <= 0 {
+			d.problem(at+"pool.idle", "%s is too short: write a duration such as 30s", o.Pool.Idle)
+		}
+	}
+}
+
+const (
+	literalSecret      = "secrets never stand in this file: write ${VAR}, or use passwordFile"
+	literalSecretInURL = "secrets never stand in this file: put ${VAR} in its place, or use passwordFile"
+)
+
+func (c *Config) validateMaps(d *document) {
+	seen := map[string]int{}
+	for i, m := range c.Maps {
+		at := fmt.Sprintf("maps[%d].", i)
+		if d.wrong(fmt.Sprintf("maps[%d]", i)) {
+			continue
+		}
+		checkName(d, at+"name", m.Name, seen, i)
+		if m.Key == "" {
+			d.problem(at+"key", "is empty: write a pattern such as usr:profile:<user_id:int>")
+		}
+		if strings.TrimSpace(m.Query) == "" {
+			d.problem(at+"query", "is empty: write a SELECT")
+		}
+		if m.TTL < time.Millisecond {
+			d.problem(at+"ttl", "%s is too short: Redis counts milliseconds, write a duration such as 1h", m.TTL)
+		}
+		if m.Timeout < time.Millisecond {
+			d.problem(at+"timeout", "%s is too short: write a duration such as 250ms", m.Timeout)
+		}
+		if m.Jitter < 0 || m.Jitter >= 100 {
+			d.problem(at+"jitter", "%g%% is out of bounds: write 0%% to 99%%", float64(m.Jitter))
+		}
+		c.validateMapOrigin(d, at+"origin", m.Origin)
+	}
+}
+
+func (c *Config) validateMapOrigin(d *document, at, name string) {
+	if d.wrong(at) || name == "" && len(c.Origins) > 0 {
+		return
+	}
+	names := make([]string, len(c.Origins))
+	for i, o := range c.Origins {
+		if o.Name == name {
+			return
+		}
+		names[i] = o.Name
+		if d.wrong(fmt.Sprintf("origins[%d].name", i)) {
+			return // the name meant may be that one
+		}
+	}
+	switch {
+	case d.wrong("origins"):
+	case len(names) == 0:
+		d.problem("origins", "is missing: the maps load from a database, so name one: [{name: main, url: \"${ORIGIN_URL}\"}]")
+	case didYouMean(name, names) != "":
+		d.problem(at, "no origin has the name %q%s", name, didYouMean(name, names))
+	default:
+		d.problem(at, "no origin has the name %q: write %s", name, strings.Join(names, " or "))
+	}
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+
+// checkName checks the name of a map or an origin: it stands in errors that clients see and in metric labels.
+func checkName(d *document, at, name string, seen map[string]int, i int) {
+	if d.wrong(at) {
+		return
+	}
+	if !nameForm.MatchString(name) {
+		d.problem(at, "%q is not a name: write up to 63 letters, digits, _, . or -", name)
+		return
+	}
+	if first, twice := seen[name]; twice {
+		list, _, _ := strings.Cut(at, "[")
+		d.problem(at, "%q is taken by %s[%d]: names are unique", name, list, first)
+		return
+	}
+	seen[name] = i
+}
+
+// checkSecret demands that a secret has one source at most, its own field or the one named …File, and can be read.
+func checkSecret(d *document, at string, s Secret, file string) {
+	if file != "" && !s.IsZero() {
+		d.problem(at, "stands beside %sFile: keep one of them", at[strings.LastIndexByte(at, '.')+1:])
+		return
+	}
+	if file != "" {
+		s, at = SecretFile(file), at+"File"
+	}
+	if s.IsZero() || d.wrong(at) {
+		return
+	}
+	if _, err := s.Read(context.Background()); err != nil {
+		d.add(Problem{Path: at, Message: err.Error(), Unset: errors.Is(err, errUnset)})
+	}
+}
+
+func (t TLSConfig) validate(d *document, at string) {
+	if !t.Enabled {
+		for _, f := range []struct{ name, value string }{
+			{"caFile", t.CAFile}, {"certFile", t.CertFile}, {"keyFile", t.KeyFile}, {"serverName", t.ServerName},
+		} {
+			if f.value != "" && !d.wrong(at+".enabled") {
+				d.problem(at+"."+f.name, "is given while TLS is off: set enabled: true, or remove it")
+			}
+		}
+		return
+	}
+	switch {
+	case t.CertFile != "" && t.KeyFile == "":
+		d.problem(at+".certFile", "has no key: add keyFile")
+	case t.KeyFile != "" && t.CertFile == "":
+		d.problem(at+".keyFile", "has no certificate: add certFile")
+	case t.CertFile != "":
+		if _, err := t.certificate(); err != nil {
+			d.problem(at+".certFile", "%s", err)
+		}
+	}
+	if t.CAFile != "" {
+		if _, err := t.roots(); err != nil {
+			d.problem(at+".caFile", "%s", err)
+		}
+	}
+}
+
+// splitAddress takes host:port apart; the host may be empty.
+func splitAddress(address string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(address)
+	if err != nil {
+		return "", "", fmt.Errorf("%q is not host:port: write one such as localhost:6380, and an IPv6 address in brackets", address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return "", "", fmt.Errorf("port %q is not a number up to 65535", port)
+	}
+	return host, port, nil
+}
+
+// checkListen checks an address to listen on.
+func checkListen(address string) error {
+	host, _, err := splitAddress(address)
+	if err != nil {
+		return err
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "" && host != "localhost" {
+		return fmt.Errorf("%q is neither localhost nor an IP address: write one of those before the port", host)
+	}
+	return nil
+}
+
+// checkDial checks an address to connect to.
+func checkDial(address string) error {
+	if scheme, _, isURL := strings.Cut(address, "://"); isURL {
+		return fmt.Errorf("is a %s URL: write host:port alone; username, password, database and tls have fields of their own", scheme)
+	}
+	host, port, err := splitAddress(address)
+	switch {
+	case err != nil:
+		return err
+	case host == "":
+		return fmt.Errorf("%q has no host: write one before the port", address)
+	case port == "0":
+		return fmt.Errorf("%q: nothing listens on port 0", address)
+	}
+	return nil
+}
+
+// isLoopback reports whether only this host, in a pod only its containers, can reach a checked listen address.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func portOf(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return port
+}
