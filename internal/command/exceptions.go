@@ -1,0 +1,125 @@
+package command
+
+// exception overrules, for the commands it names, what classify makes of the
+// server's description. Names that a server does not have do not matter.
+type exception struct {
+	names    []string
+	handling Handling // 0: as classify says
+	action   Action
+	reason   Reason
+	response Response
+	finder   keyFinder
+	option   bool   // blocks only with the option BLOCK before the key specs' keyword
+	why      string // shown in the documents, as Info.Why
+}
+
+// exceptions is the reviewed list. A change here changes testdata/handling.golden.
+var exceptions = []exception{
+	// Answered by the session.
+	local("auth", ActionAuth, "moves the session to connections of that user"),
+	local("hello", ActionHello, "moves the session to connections of that protocol and user"),
+	local("select", ActionSelect, "moves the session to connections of that database"),
+	local("quit", ActionQuit, "closes the client's connection, not a shared one"),
+	local("reset", ActionReset, "resets the session, not a shared connection"),
+	local("host:", ActionClose, "the server takes it for an HTTP request and closes the connection"),
+	local("post", ActionClose, "the server takes it for an HTTP request and closes the connection"),
+	local("readonly", ActionReadonly, "reads go to masters in any case"),
+	local("readwrite", ActionReadwrite, "reads go to masters in any case"),
+	local("asking", ActionAsking, "redirects are followed inside"),
+	local("client|setname", ActionClientSetName, "the name belongs to the session"),
+	local("client|getname", ActionClientGetName, "the name belongs to the session"),
+	local("client|setinfo", ActionClientSetInfo, "the library belongs to the session"),
+	local("client|id", ActionClientID, "the server's id is that of a shared connection"),
+	local("client|info", ActionClientInfo, "the server describes a shared connection"),
+	local("client|list", ActionClientList, "the server lists shared connections"),
+	local("client|kill", ActionClientKill, "ids and addresses are those of sessions"),
+	local("client|unblock", ActionClientUnblock, "ids are those of sessions"),
+	local("client|trackinginfo", ActionClientTrackingInfo, "tracking is the session's"),
+	local("client|getredir", ActionClientGetRedir, "ids are those of sessions"),
+	local("cluster|slots", ActionClusterSlots, describesItself),
+	local("cluster|shards", ActionClusterShards, describesItself),
+	local("cluster|nodes", ActionClusterNodes, describesItself),
+	local("cluster|info", ActionClusterInfo, describesItself),
+	local("cluster|myid", ActionClusterMyID, describesItself),
+	local("cluster|myshardid", ActionClusterMyShardID, describesItself),
+	local("cluster|keyslot", ActionClusterKeySlot, "a matter of arithmetic, also where the upstream is no cluster"),
+	local("cluster|links", ActionClusterLinks, describesItself),
+	local("cluster|replicas", ActionClusterReplicas, describesItself),
+	local("cluster|slaves", ActionClusterReplicas, describesItself),
+	local("cluster|count-failure-reports", ActionClusterFailureReports, describesItself),
+
+	// State of a connection.
+	private(ReasonTransaction, "a transaction belongs to a connection", "multi", "exec", "discard", "watch", "unwatch"),
+	private(ReasonSubscribe, "subscriptions belong to a connection",
+		"subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"),
+	private(ReasonMonitor, "the connection becomes a stream of commands", "monitor"),
+	private(ReasonReplication, "the connection becomes a replica's", "sync", "psync", "replconf"),
+	private(ReasonWait, "a shared connection's writes are not the session's, and others would wait", "wait", "waitaof"),
+	private(ReasonReply, "replies of a shared connection may not stop", "client|reply"),
+	private(ReasonTracking, "invalidations go to the connection that read the key", "client|tracking", "client|caching"),
+	private(ReasonState, "sets a state of its connection", "client|no-evict", "client|no-touch", "script|debug"),
+	private(ReasonState, "whatever CLIENT does that is not listed here, it may do to its connection", "client|*"),
+	{names: []string{"client|help"}, handling: FixedNode, why: "only text"},
+
+	// Tips that do not suit a proxy, and tips that are missing.
+	{names: []string{"ping"}, handling: FixedNode,
+		why: "tipped all_shards to probe a cluster; one server gives one answer, with its own LOADING or NOPERM"},
+	{names: []string{"msetnx"}, handling: ByKey,
+		why: "tipped multi_shard, but split it could set some keys and not others, when its promise is all or none"},
+	{names: []string{"scan"}, handling: Scan, why: "the cursor must say which master it belongs to"},
+	{names: []string{"randomkey"}, handling: RandomKey, why: "one key is wanted, null only where no master has any"},
+	{names: []string{"acl|setuser", "acl|deluser", "acl|load", "acl|save", "config|resetstat", "config|rewrite"},
+		handling: AllNodes, response: ResponseAllSucceeded,
+		why: "a node's users, configuration and statistics are its own; later servers tip most of these so"},
+	{names: []string{"client|pause", "client|unpause"}, handling: AllShards, response: ResponseAllSucceeded,
+		why: "pauses a server's clients, and all masters are the server"},
+	{names: []string{"cluster|countkeysinslot", "cluster|getkeysinslot"}, handling: BySlot,
+		why: "a node counts and lists the keys it has"},
+	{names: []string{"publish"}, handling: FixedNode,
+		why: "any node passes it to all; one node keeps a client's messages in order"},
+	{names: []string{"pubsub|channels", "pubsub|shardchannels"}, handling: AllShards, response: ResponseUnion,
+		why: "a node knows its own subscribers only"},
+	{names: []string{"pubsub|numsub", "pubsub|shardnumsub"}, handling: AllShards, response: ResponseSumPairs,
+		why: "a node knows its own subscribers only"},
+	{names: []string{"pubsub|numpat"}, handling: AllShards, response: ResponseAggSum,
+		why: "a node knows its own subscribers only; a pattern used at several nodes counts several times"},
+
+	// What key specs cannot say.
+	{names: []string{"sort"}, finder: sortKeys, why: "STORE may stand anywhere among the options"},
+	{names: []string{"sort_ro"}, finder: firstArgument, why: "the keys that BY and GET reach are known to the server only"},
+	{names: []string{"migrate"}, finder: migrateKeys, why: "KEYS may also be a password"},
+	{names: []string{"xread", "xreadgroup"}, option: true, why: "blocks only with the option BLOCK"},
+}
+
+const describesItself = "the cluster that a client sees is one node with every slot"
+
+func local(name string, action Action, why string) exception {
+	return exception{names: []string{name}, handling: Local, action: action, why: why}
+}
+
+func private(reason Reason, why string, names ...string) exception {
+	return exception{names: names, handling: Private, reason: reason, why: why}
+}
+
+// unlisted are the names that a server acts on although its COMMAND does not
+// list them: both close the connection, whatever the arguments are.
+var unlisted = []Entry{{Name: "host:", Arity: -1}, {Name: "post", Arity: -1}}
+
+var exceptionsByName = func() map[string]*exception {
+	byName := make(map[string]*exception)
+	for i := range exceptions {
+		for _, name := range exceptions[i].names {
+			byName[name] = &exceptions[i]
+		}
+	}
+	return byName
+}()
+
+// exceptionFor returns the exception for a command or, failing that, for
+// any subcommand of its parent, or nil.
+func exceptionFor(i *Info) *exception {
+	if x := exceptionsByName[i.Name]; x != nil || i.Parent == nil {
+		return x
+	}
+	return exceptionsByName[i.Parent.Name+"|*"]
+}
