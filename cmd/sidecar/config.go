@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/viper"
+
+	"readthrough/origin"
 )
 
 // Config is the configuration file with the environment applied and every default filled in.
@@ -32,6 +34,8 @@ type Config struct {
 	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET"`
 	Maps      []MapConfig    `mapstructure:"maps"`
 
+	// compiled is what Maps became; nil while something is wrong with them.
+	compiled *origin.Maps
 	// doc knows the line of every field, for errors that are found after reading.
 	doc *document
 	// raw is the file's content, without secrets by construction, as the state directory keeps it.
@@ -142,24 +146,14 @@ func ParseConfig(file string, raw []byte) (*Config, error) {
 	if err := v.UnmarshalExact(config); err != nil {
 		return config, fmt.Errorf("decode %s: %w", file, err)
 	}
+	config.settleOrigins()
 	config.validate(doc)
-	config.settle()
+	config.settleSecrets()
 	return config, doc.err()
 }
 
-// settle resolves what one field says about another.
-func (c *Config) settle() {
-	if c.Upstream.UsernameFile != "" {
-		c.Upstream.Username = SecretFile(c.Upstream.UsernameFile)
-	}
-	if c.Upstream.PasswordFile != "" {
-		c.Upstream.Password = SecretFile(c.Upstream.PasswordFile)
-	}
-	for i := range c.Origins {
-		if c.Origins[i].PasswordFile != "" {
-			c.Origins[i].Password = SecretFile(c.Origins[i].PasswordFile)
-		}
-	}
+// settleOrigins fills in the origin of maps that name none.
+func (c *Config) settleOrigins() {
 	for i := range c.Maps {
 		if c.Maps[i].Origin == "" && len(c.Origins) > 0 {
 			c.Maps[i].Origin = c.Origins[0].Name
@@ -167,19 +161,28 @@ func (c *Config) settle() {
 	}
 }
 
-// SecretFiles lists the files whose change makes live connections authenticate again, TLS files among them.
-func (c *Config) SecretFiles() []string {
-	var files []string
-	files = append(files, c.Upstream.Username.Files()...)
-	files = append(files, c.Upstream.Password.Files()...)
-	for _, f := range []string{c.Upstream.TLS.CAFile, c.Upstream.TLS.CertFile, c.Upstream.TLS.KeyFile} {
-		if f != "" {
-			files = append(files, f)
+// settleSecrets turns each …File field into the secret that it stands for.
+func (c *Config) settleSecrets() {
+	settle := func(secret *Secret, file string) {
+		if file != "" {
+			*secret = SecretFile(file)
 		}
 	}
-	for _, o := range c.Origins {
-		files = append(files, o.URL.Files()...)
-		files = append(files, o.Password.Files()...)
+	settle(&c.Upstream.Username, c.Upstream.UsernameFile)
+	settle(&c.Upstream.Password, c.Upstream.PasswordFile)
+	for i := range c.Origins {
+		settle(&c.Origins[i].Password, c.Origins[i].PasswordFile)
 	}
-	return files
+}
+
+// definitions are the maps as the origin package takes them.
+func (c *Config) definitions() []origin.Definition {
+	definitions := make([]origin.Definition, len(c.Maps))
+	for i, m := range c.Maps {
+		definitions[i] = origin.Definition{
+			Name: m.Name, Key: m.Key, Origin: m.Origin, Query: m.Query, Value: origin.ValueForm(m.Value),
+			TTL: m.TTL, Jitter: float64(m.Jitter) / 100, Timeout: m.Timeout, OnError: origin.ErrorMode(m.OnError),
+		}
+	}
+	return definitions
 }

@@ -35,14 +35,16 @@ func (d *document) problem(path, format string, args ...any) {
 	d.add(Problem{Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
-func (d *document) add(p Problem) {
-	if d.wrong(p.Path) {
-		return
+// add is [document.problem] for one or more at once, which may be about the same field.
+func (d *document) add(found ...Problem) {
+	found = slices.DeleteFunc(found, func(p Problem) bool { return d.wrong(p.Path) })
+	for i := range found {
+		p := &found[i]
+		if p.Env = d.env[strings.TrimRight(p.Path, "[0123456789]")]; p.Env == "" && p.Line == 0 {
+			p.Line = d.line(p.Path)
+		}
 	}
-	if p.Env = d.env[strings.TrimRight(p.Path, "[0123456789]")]; p.Env == "" && p.Line == 0 {
-		p.Line = d.line(p.Path)
-	}
-	d.problems = append(d.problems, p)
+	d.problems = append(d.problems, found...)
 }
 
 // wrong reports whether the field at path, or one around it, already has a problem.
@@ -310,6 +312,7 @@ func (fs fields) names() []string {
 }
 
 var (
+	configType   = reflect.TypeFor[Config]()
 	durationType = reflect.TypeFor[time.Duration]()
 	percentType  = reflect.TypeFor[Percent]()
 	secretType   = reflect.TypeFor[Secret]()

@@ -30,23 +30,6 @@ func (s Secret) Read(context.Context) (string, error) {
 	return expandVariables(s.template)
 }
 
-// Files lists the files that [Secret.Read] reads.
-func (s Secret) Files() []string {
-	if s.file != "" {
-		return []string{s.file}
-	}
-	var files []string
-	for _, ref := range reference.FindAllStringSubmatch(s.template, -1) {
-		if _, set := os.LookupEnv(ref[1]); set {
-			continue
-		}
-		if file := os.Getenv(ref[1] + "_FILE"); file != "" {
-			files = append(files, file)
-		}
-	}
-	return files
-}
-
 // String names the source, so that a Secret may be printed.
 func (s Secret) String() string {
 	switch {

@@ -9,11 +9,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
+
+	"readthrough/origin"
 )
 
-// validate finds what no single value shows: bounds, and fields that contradict each other. Key patterns and queries are
-// checked by [Config.Compile].
+// validate finds what no single value shows: bounds, fields that contradict each other, and mistakes in key patterns and
+// queries.
 func (c *Config) validate(d *document) {
 	c.validateAddresses(d)
 	if c.Loops < 1 || c.Loops > 64 {
@@ -109,35 +110,37 @@ const (
 	literalSecretInURL = "secrets never stand in this file: put ${VAR} in its place, or use passwordFile"
 )
 
+// validateMaps compiles the maps, which finds what is wrong with each and between them, and looks up their origins.
 func (c *Config) validateMaps(d *document) {
-	seen := map[string]int{}
 	for i, m := range c.Maps {
-		at := fmt.Sprintf("maps[%d].", i)
-		if d.wrong(fmt.Sprintf("maps[%d]", i)) {
-			continue
-		}
-		checkName(d, at+"name", m.Name, seen, i)
-		if m.Key == "" {
-			d.problem(at+"key", "is empty: write a pattern such as usr:profile:<user_id:int>")
-		}
-		if strings.TrimSpace(m.Query) == "" {
-			d.problem(at+"query", "is empty: write a SELECT")
-		}
-		if m.TTL < time.Millisecond {
-			d.problem(at+"ttl", "%s is too short: Redis counts milliseconds, write a duration such as 1h", m.TTL)
-		}
-		if m.Timeout < time.Millisecond {
-			d.problem(at+"timeout", "%s is too short: write a duration such as 250ms", m.Timeout)
-		}
-		if m.Jitter < 0 || m.Jitter >= 100 {
-			d.problem(at+"jitter", "%g%% is out of bounds: write 0%% to 99%%", float64(m.Jitter))
-		}
-		c.validateMapOrigin(d, at+"origin", m.Origin)
+		c.validateMapOrigin(d, fmt.Sprintf("maps[%d].origin", i), m.Origin)
 	}
+	compiled, err := origin.Compile(c.definitions())
+	var found []Problem
+	for _, err := range unjoin(err) {
+		p := Problem{Path: "maps", Message: err.Error()}
+		if mistake, ok := errors.AsType[*origin.DefinitionError](err); ok {
+			p = Problem{Path: fmt.Sprintf("maps[%d].%s", mistake.Index, mistake.Field), Message: mistake.Problem}
+		}
+		found = append(found, p)
+	}
+	d.add(found...)
+	c.compiled = compiled
+}
+
+// unjoin takes apart what errors.Join made.
+func unjoin(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
 }
 
 func (c *Config) validateMapOrigin(d *document, at, name string) {
-	if d.wrong(at) || name == "" && len(c.Origins) > 0 {
+	if d.wrong(at) || d.wrong(strings.TrimSuffix(at, ".origin")) || name == "" && len(c.Origins) > 0 {
 		return
 	}
 	names := make([]string, len(c.Origins))
@@ -163,7 +166,7 @@ func (c *Config) validateMapOrigin(d *document, at, name string) {
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
 
-// checkName checks the name of a map or an origin: it stands in errors that clients see and in metric labels.
+// checkName checks the name of an origin: it stands in errors that clients see and in metric labels.
 func checkName(d *document, at, name string, seen map[string]int, i int) {
 	if d.wrong(at) {
 		return

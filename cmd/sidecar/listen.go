@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// listenTCP opens the listeners of an address: one, or for localhost 127.0.0.1 and, where IPv6 exists, ::1 on the same
+// port.
+func listenTCP(address string) ([]net.Listener, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if host != "localhost" {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		return []net.Listener{l}, nil
+	}
+	v4, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return nil, err
+	}
+	_, port, _ = net.SplitHostPort(v4.Addr().String()) // the one chosen, where port is 0
+	v6, err := net.Listen("tcp", net.JoinHostPort("::1", port))
+	if err != nil {
+		return []net.Listener{v4}, nil // no IPv6 here
+	}
+	return []net.Listener{v4, v6}, nil
+}
+
+// httpServer serves one handler on one address.
+type httpServer struct {
+	server    *http.Server
+	listeners []net.Listener
+	done      chan error // one result per listener
+}
+
+// serveHTTP serves until Close. No request may take longer than write; the other bounds keep a slow or idle client from
+// holding a connection.
+func serveHTTP(address string, handler http.Handler, write time.Duration, log *zap.Logger) (*httpServer, error) {
+	listeners, err := listenTCP(address)
+	if err != nil {
+		return nil, err
+	}
+	s := &httpServer{
+		server: &http.Server{
+			Handler:           handler,
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       10 * time.Second,
+			WriteTimeout:      write,
+			IdleTimeout:       time.Minute,
+			MaxHeaderBytes:    16 << 10,
+			ErrorLog:          zap.NewStdLog(log),
+		},
+		listeners: listeners,
+		done:      make(chan error, len(listeners)),
+	}
+	for _, l := range listeners {
+		go func() { s.done <- s.server.Serve(l) }()
+	}
+	return s, nil
+}
+
+// Addr is the first address that is listened on.
+func (s *httpServer) Addr() net.Addr { return s.listeners[0].Addr() }
+
+// Close answers what has been asked, within ctx, and waits for the listeners' goroutines.
+func (s *httpServer) Close(ctx context.Context) error {
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.server.Close())
+	}
+	for range s.listeners {
+		if served := <-s.done; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
+	}
+	return err
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// probePaths are what the admin server answers to each probe.
+var probePaths = map[string]string{"startup": "/startupz", "live": "/livez", "ready": "/readyz"}
+
+func probeCommand() *cobra.Command {
+	var config configFlag
+	var admin, state string
+	timeout := time.Second
+	c := &cobra.Command{
+		Use:   "probe startup|live|ready",
+		Short: "Ask a running sidecar, for exec probes",
+		Long: `Ask a running sidecar whether it has started, is live or is ready; exit 0 if so and 1 if not.
+
+The admin address is --admin, or that of the configuration. Name it by --admin where the configuration may change while
+the sidecar runs: a changed admin address needs a restart, and the probe would ask the new one. No secret is needed.`,
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"startup", "live", "ready"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			text, err := probe(ctx, cmp.Or(admin, adminAddress(config.path, stateDir(state))), probePaths[args[0]])
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), text)
+			return nil
+		},
+	}
+	config.register(c)
+	c.Flags().StringVar(&admin, "admin", "", "`address` of the admin server, in place of the configured one")
+	c.Flags().DurationVar(&timeout, "timeout", timeout, "give up after this `time`")
+	c.Flags().StringVar(&state, "state-dir", filepath.Join(os.TempDir(), "readthrough"), "`directory` given to run")
+	return c
+}
+
+// probe asks the admin server at an address that it listens on.
+func probe(ctx context.Context, admin, path string) (string, error) {
+	host, port, err := splitAddress(admin)
+	if err != nil {
+		return "", err
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, nil)
+	if err != nil {
+		return "", err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // without a proxy
+	response, err := client.Do(request)
+	if err != nil {
+		return "", fmt.Errorf("no answer from a sidecar: %w", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 4096))
+	if err != nil {
+		return "", fmt.Errorf("no answer from a sidecar: %w", err)
+	}
+	text := strings.TrimSpace(string(body))
+	if response.StatusCode != http.StatusOK {
+		return "", errors.New(text)
+	}
+	return text, nil
+}
+
+// adminAddress is the configured one, whatever else is wrong with the file: a sidecar that serves on with its last good
+// configuration must not be found dead.
+func adminAddress(path string, state stateDir) string {
+	if path != "" {
+		if config, _ := LoadConfig(path); config.Admin != "" {
+			return config.Admin
+		}
+		if raw, err := state.load(path); err == nil {
+			if config, _ := ParseConfig(path, raw); config.Admin != "" {
+				return config.Admin
+			}
+		}
+	}
+	admin, _ := fieldsOf(configType).find("admin")
+	return cmp.Or(os.Getenv(envName("admin")), admin.fallback)
+}
