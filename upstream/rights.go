@@ -1,0 +1,185 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Need is the keys of one map, on which the sidecar's user needs GET and SET.
+type Need struct {
+	Map     string
+	Prefix  []byte // every key of the map begins with it; it may be empty
+	Example []byte // a key of the map
+}
+
+// Rights is what CheckRights found.
+type Rights struct {
+	User    string // as Redis knows it
+	Missing []MissingRight
+	// Rule is the least ACL rule for what the sidecar does by itself, to be completed by the password, and by the commands and
+	// keys of the application, whose commands are relayed under the same user.
+	Rule string
+}
+
+// MissingRight is one thing that a node did not allow.
+type MissingRight struct {
+	Node    string
+	Command string // in ACL words: "get", "cluster|slots"
+	Map     string // whose keys it is about; empty for commands without a key
+	Reason  string // Redis's answer
+	Grant   string // what the rule lacks, such as "+get" or "~usr:profile:*"
+}
+
+// probe is one command that the sidecar sends, in a form that changes nothing.
+type probe struct {
+	name string // in ACL words
+	args []string
+	need *Need // whose keys it uses
+}
+
+// CheckRights finds out whether the configured user may do what the sidecar does, on every master and replica: a Redis Cluster
+// does not replicate ACL rules, and a replica may be a master tomorrow. It tries each command in a form that changes nothing,
+// rather than asking ACL DRYRUN, which needs the rights of an administrator itself and knows nothing of renamed commands. An
+// error means that the check could not be made.
+func CheckRights(ctx context.Context, opts *Options, needs []Need) (Rights, error) {
+	cs := newClients(opts)
+	defer cs.close()
+	v, err := survey(ctx, cs, nil)
+	if hasCode(err, "NOPERM") {
+		// Without CLUSTER there is no view; what a seed refuses says what to grant.
+		v, err = &nodeView{topology: &Topology{Cluster: true}}, nil
+		for _, addr := range opts.Addresses {
+			v.topology.Nodes = append(v.topology.Nodes, Node{Addr: addr})
+		}
+	}
+	if err != nil {
+		return Rights{}, err
+	}
+	probes := probesFor(opts, v.topology.Cluster, needs)
+	var rights Rights
+	var errs []error
+	for _, node := range v.members() {
+		user, missing, err := checkNode(ctx, cs.get(node.Addr), probes)
+		errs = append(errs, err)
+		rights.Missing = append(rights.Missing, missing...)
+		if rights.User == "" {
+			rights.User = user
+		}
+	}
+	if rights.User == "" { // ACL WHOAMI is refused, or Redis is older than ACL
+		if used, err := opts.credentials(ctx); err == nil {
+			rights.User = used.user
+		}
+	}
+	if rights.User == "" {
+		rights.User = "default"
+	}
+	rights.Rule = leastRule(rights.User, probes, needs)
+	return rights, errors.Join(errs...)
+}
+
+// probesFor lists what the sidecar sends over a connection to Redis. HELLO and AUTH need no right.
+func probesFor(opts *Options, cluster bool, needs []Need) []probe {
+	probes := []probe{
+		{name: "ping", args: []string{"PING"}},
+		{name: "command", args: []string{"COMMAND"}},
+	}
+	if opts.ClientName != "" {
+		probes = append(probes, probe{name: "client|setname", args: []string{"CLIENT", "SETNAME", opts.ClientName}})
+	}
+	if opts.Database != 0 {
+		probes = append(probes, probe{name: "select", args: []string{"SELECT", strconv.Itoa(opts.Database)}})
+	}
+	if cluster {
+		probes = append(probes,
+			probe{name: "cluster|info", args: []string{"CLUSTER", "INFO"}},
+			probe{name: "cluster|slots", args: []string{"CLUSTER", "SLOTS"}},
+			probe{name: "asking", args: []string{"ASKING"}})
+	}
+	for i := range needs {
+		n, key := &needs[i], string(needs[i].Example)
+		probes = append(probes,
+			probe{name: "get", args: []string{"GET", key}, need: n},
+			// NX with XX is a syntax error, which comes after the check of the rights: it never sets anything.
+			probe{name: "set", args: []string{"SET", key, "", "NX", "XX"}, need: n},
+			probe{name: "pttl", args: []string{"PTTL", key}, need: n},
+			probe{name: "type", args: []string{"TYPE", key}, need: n})
+	}
+	return probes
+}
+
+// checkNode tries the probes on one node and returns the user as the node knows it, empty where it does not tell.
+func checkNode(ctx context.Context, c *client, probes []probe) (user string, missing []MissingRight, err error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	commands := [][]string{{"ACL", "WHOAMI"}}
+	for _, p := range probes {
+		commands = append(commands, p.args)
+	}
+	results, err := c.do(ctx, commands...)
+	if results == nil {
+		return "", nil, err
+	}
+	user, _ = results[0].ToString()
+	for i, p := range probes {
+		reply := results[i+1].Error()
+		reason := errorText(reply)
+		// A right is missing when the command is refused by the ACL, or does not exist here. Any other error, such as MOVED,
+		// comes after that.
+		if !hasCode(reply, "NOPERM") && !strings.HasPrefix(reason, "unknown command") {
+			continue
+		}
+		m := MissingRight{Node: c.addr, Command: p.name, Reason: reason, Grant: "+" + p.name}
+		if p.need != nil {
+			m.Map = p.need.Map
+			if aboutKeys(reason) {
+				m.Grant = "~" + pattern(p.need.Prefix)
+			}
+		}
+		missing = append(missing, m)
+	}
+	return user, missing, nil
+}
+
+// aboutKeys tells whether the reason of NOPERM is the key and not the command: "No permissions to access a key" since Redis 7,
+// "this user has no permissions to access one of the keys used as arguments" before.
+func aboutKeys(reason string) bool { return strings.Contains(reason, " key") }
+
+// leastRule writes the rule in an order that depends on its arguments only.
+func leastRule(user string, probes []probe, needs []Need) string {
+	words := []string{"ACL", "SETUSER", user, "on", "><password>", "resetkeys", "resetchannels"}
+	var keys, commands []string
+	for _, n := range needs {
+		keys = append(keys, "~"+pattern(n.Prefix))
+	}
+	for _, p := range probes {
+		commands = append(commands, "+"+p.name)
+	}
+	slices.Sort(keys)
+	slices.Sort(commands)
+	words = append(words, slices.Compact(keys)...)
+	words = append(words, "-@all")
+	words = append(words, slices.Compact(commands)...)
+	return strings.Join(words, " ")
+}
+
+// pattern returns the ACL key pattern of all keys that begin with prefix. What an ACL rule cannot hold, blanks and NUL, becomes
+// the wildcard for one byte.
+func pattern(prefix []byte) string {
+	var b strings.Builder
+	for _, c := range prefix {
+		switch c {
+		case '*', '?', '[', '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case ' ', '\t', '\n', '\v', '\f', '\r', 0:
+			b.WriteByte('?')
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String() + "*"
+}
