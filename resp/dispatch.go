@@ -1,0 +1,132 @@
+package resp
+
+import (
+	"fmt"
+	"strconv"
+
+	"readthrough/internal/command"
+	"readthrough/internal/frame"
+	"readthrough/internal/relay"
+	"readthrough/internal/slot"
+)
+
+// command handles the command just framed, of which a large one has arrived up to its large argument. It is false when the
+// session has to wait, and then sees the command again.
+func (s *session) command(large bool) bool {
+	info := s.front.find(&s.commands)
+	if info == nil || !info.ArityOK(s.commands.N) {
+		return s.relay(info, relay.AnyNode, large) // Redis's own error is the answer
+	}
+	switch info.Handling {
+	case command.Local:
+		return s.local(info, large)
+	case command.ByKey, command.Split:
+		return s.relay(info, s.slotOf(info, large), large)
+	case command.BySlot:
+		return s.relay(info, s.namedSlot(), large)
+	case command.AllShards, command.AllNodes, command.Scan, command.RandomKey:
+		if server := s.front.side.Server(); server.Cluster && server.Masters != 1 {
+			return s.unsupported(info, "runs on every node of a cluster", large)
+		}
+	case command.Private:
+		if info.Reason == command.ReasonBlocking && !large && !info.Blocks(s.args()) {
+			return s.relay(info, s.slotOf(info, large), large)
+		}
+		return s.unsupported(info, "needs a connection of its own", large)
+	}
+	return s.relay(info, relay.AnyNode, large)
+}
+
+// find looks a command up by its name and, where it has some, the name of its subcommand.
+func (f *front) find(c *frame.Commands) *command.Info {
+	if c.Arguments() == 0 {
+		return nil
+	}
+	table := f.side.Table()
+	if table != f.stats.table {
+		f.renew(table)
+	}
+	info := table.Lookup(c.Arg(0))
+	if info != nil && c.Arguments() > 1 {
+		if sub := info.Sub(c.Arg(1)); sub != nil {
+			return sub
+		}
+	}
+	return info
+}
+
+// args returns all arguments of the command just framed, which must be whole. They are valid until the next call.
+func (s *session) args() [][]byte {
+	s.front.args = frame.Args(s.front.args[:0], s.commands.Raw)
+	return s.front.args
+}
+
+// slotOf is the slot of a command's first key: where it has keys of several, the node of the first says what Redis says to that.
+func (s *session) slotOf(info *command.Info, large bool) int {
+	if info.SingleKey {
+		if at := info.FirstKey(); at < s.commands.Arguments() && at < frame.Leading {
+			return int(slot.Of(s.commands.Arg(at)))
+		}
+	}
+	var args [][]byte
+	if large {
+		for i := range min(s.commands.Arguments(), frame.Leading) {
+			args = append(args, s.commands.Arg(i))
+		}
+	} else {
+		args = s.args()
+	}
+	keys, err := info.AppendKeys(s.front.keys[:0], args)
+	s.front.keys = keys
+	if err != nil || len(keys) == 0 || keys[0] >= len(args) {
+		return relay.AnyNode // where keys move, the redirect finds them
+	}
+	return int(slot.Of(args[keys[0]]))
+}
+
+// namedSlot is the slot that a command such as CLUSTER COUNTKEYSINSLOT names.
+func (s *session) namedSlot() int {
+	if n, err := strconv.Atoi(string(s.commands.Arg(2))); err == nil && n >= 0 && n < slot.Count {
+		return n
+	}
+	return relay.AnyNode
+}
+
+// relay sends the command just framed on its way.
+func (s *session) relay(info *command.Info, at int, large bool) bool {
+	if large {
+		return s.beginLarge(info, at)
+	}
+	if !s.mayRelay() {
+		return false
+	}
+	p := s.front.take(s, info)
+	raw := s.commands.Raw
+	p.Slot = at
+	p.Safe = info != nil && info.ReadOnly
+	p.intercept = info != nil && info == s.front.get && s.identity.Database == s.front.database
+	s.send(p, len(raw))
+	s.lane.Send(&p.Request, raw)
+	return true
+}
+
+// send counts a place as on its way.
+func (s *session) send(p *place, size int) {
+	p.relayed = true
+	p.size = size
+	s.outstanding++
+	s.inFlight += size
+}
+
+// reply answers the command just framed here. b is copied.
+func (s *session) reply(info *command.Info, b []byte) {
+	s.front.stats.replied(info, b[0] == '-')
+	s.front.take(s, info).answer(b, true)
+}
+
+// unsupported answers what this version cannot do yet: an error rather than a wrong answer.
+func (s *session) unsupported(info *command.Info, why string, large bool) bool {
+	s.discardLarge(large)
+	s.front.take(s, info).fail(relay.Error(fmt.Sprintf("ERR %s %s, which this version of Readthrough does not offer yet", displayName(info), why)))
+	return true
+}

@@ -1,0 +1,104 @@
+package resp
+
+import (
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"readthrough/internal/command"
+	"readthrough/internal/loop"
+	"readthrough/internal/relay"
+)
+
+// Upstream is the Redis side as a loop's sessions see it.
+type Upstream interface {
+	// Table is what is known of Redis's commands. It changes when Redis does.
+	Table() *command.Table
+	Server() relay.Server
+	// Lane joins the shared connections of an identity, until its Release.
+	Lane(id relay.Identity) (relay.Lane, error)
+	// Authenticate has Redis judge an identity and calls done on the loop, with the error to answer.
+	Authenticate(id relay.Identity, done func(err error))
+}
+
+// front is the part of the server that lives on one loop. All of it is used there.
+type front struct {
+	server   *Server
+	loop     *loop.Loop
+	side     Upstream
+	resolver Resolver
+	database int
+	log      *zap.Logger
+
+	sessions map[*session]struct{}
+	ending   bool
+	stats    stats
+	get      *command.Info // intercepted; nil when nothing is
+	unused   *place
+
+	// Scratch memory of one call.
+	args    [][]byte
+	keys    []int
+	scratch [512]byte
+}
+
+// identity is that of a new session: the configured user, over RESP2.
+func (f *front) identity() relay.Identity { return relay.Identity{Protocol: 2, Database: f.database} }
+
+// open begins a session on an accepted connection.
+func (f *front) open(fd int, id int64) {
+	if f.ending {
+		_ = unix.Close(fd)
+		f.server.clients.Add(-1)
+		return
+	}
+	s := &session{front: f, id: id}
+	s.owner.Kill = s.kill
+	conn, err := f.loop.Add(fd, s)
+	if err != nil {
+		f.log.Warn("a client's connection cannot be served", zap.Error(err))
+		f.server.clients.Add(-1)
+		return
+	}
+	s.conn = conn
+	f.sessions[s] = struct{}{}
+	f.stats.Accepted++
+	if err := s.use(f.identity()); err != nil {
+		s.refuse(err)
+		s.settled()
+	}
+}
+
+// left forgets a session.
+func (f *front) left(s *session) {
+	delete(f.sessions, s)
+	f.server.clients.Add(-1)
+	if f.ending && len(f.sessions) == 0 {
+		f.server.ended.Done()
+	}
+}
+
+func (f *front) killed(s *session, reason string) {
+	f.stats.Killed++
+	f.log.Info("client closed", zap.Int64("client", s.id), zap.String("name", s.name), zap.String("reason", reason))
+}
+
+// end has the sessions answer what they have been sent and leave.
+func (f *front) end() {
+	f.ending = true
+	if len(f.sessions) == 0 {
+		f.server.ended.Done()
+		return
+	}
+	for s := range f.sessions {
+		s.end()
+	}
+}
+
+// renew follows a change of the command table.
+func (f *front) renew(t *command.Table) {
+	f.stats.renew(t)
+	f.get = nil
+	if f.resolver != nil {
+		f.get = t.Lookup([]byte("get"))
+	}
+}

@@ -1,0 +1,80 @@
+package resp
+
+import (
+	"readthrough/internal/command"
+	"readthrough/internal/relay"
+)
+
+// A command with an argument over frame.LargeBulk is not collected. It is streamed to its node over a link, a connection for it
+// alone, so that it neither blocks others nor fills the memory; and since its bytes are not kept, it is not sent again.
+
+const (
+	// largeBacklog is the number of bytes that may wait for a link before the client is not read, until they have fallen to
+	// largeResume.
+	largeBacklog = 1 << 20
+	largeResume  = 256 << 10
+)
+
+// beginLarge opens a link for the command whose first part was framed, once all replies before it have come.
+func (s *session) beginLarge(info *command.Info, at int) bool {
+	if !s.quiet() {
+		return false
+	}
+	p := s.front.take(s, info)
+	p.Slot = at
+	s.send(p, 0)
+	s.large = s.lane.Link(at)
+	s.large.Send(&p.Request, s.commands.Raw)
+	return true
+}
+
+// moreLarge passes on the next bytes of a large command. Behind the last ones the session waits for the reply.
+func (s *session) moreLarge(b []byte, last bool) {
+	if s.large == nil {
+		return // discarded
+	}
+	s.large.More(b)
+	switch {
+	case last:
+		if s.outstanding > 0 {
+			s.paused = forQuiet
+		} else {
+			s.endLarge()
+		}
+	case s.large.Buffered() > largeBacklog:
+		s.paused = forLink
+		s.large.NotifyBelow(largeResume, func() {
+			if s.paused == forLink {
+				s.paused = going
+				s.conn.Resume()
+			}
+		})
+	}
+}
+
+// discardLarge has the rest of a large command, if it is one, read and thrown away.
+func (s *session) discardLarge(large bool) {
+	if large {
+		s.large = nil
+	}
+}
+
+// endLarge gives the link back when its command is whole and answered.
+func (s *session) endLarge() {
+	if s.large != nil && !s.commands.Streaming() {
+		s.large.Release()
+		s.large = nil
+	}
+}
+
+// abandonLarge closes the link of a command that will never be whole, or that nobody waits for. Its place stays open: the
+// session ends.
+func (s *session) abandonLarge() {
+	if s.large != nil {
+		s.large.Release()
+		s.large = nil
+	}
+}
+
+// errLargeArgument is the answer to a large argument where no command has use for one.
+const errLargeArgument = relay.Error("ERR an argument of this command is larger than 1 MiB, which it cannot be")

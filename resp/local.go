@@ -1,0 +1,144 @@
+package resp
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tidwall/redcon"
+
+	"readthrough/internal/command"
+	"readthrough/internal/relay"
+)
+
+// locals answer the commands that are about the client's connection: to the client, that is its connection to the sidecar. They are
+// false when the session has to wait, and are then called again. args are whole, of the right number, and valid during the
+// call.
+var locals = map[command.Action]func(s *session, info *command.Info, args [][]byte) bool{
+	command.ActionAuth:          (*session).auth,
+	command.ActionHello:         (*session).hello,
+	command.ActionSelect:        (*session).selectDatabase,
+	command.ActionReset:         (*session).reset,
+	command.ActionQuit:          (*session).quit,
+	command.ActionClose:         (*session).close,
+	command.ActionReadonly:      (*session).clusterMode,
+	command.ActionReadwrite:     (*session).clusterMode,
+	command.ActionAsking:        (*session).clusterMode,
+	command.ActionClientSetName: (*session).setName,
+	command.ActionClientGetName: (*session).getName,
+	command.ActionClientSetInfo: (*session).setInfo,
+	command.ActionClientID:      (*session).clientID,
+}
+
+func (s *session) local(info *command.Info, large bool) bool {
+	if large {
+		s.discardLarge(true)
+		s.front.take(s, info).fail(errLargeArgument)
+		return true
+	}
+	if f := locals[info.Action]; f != nil {
+		return f(s, info, s.args())
+	}
+	if !s.front.side.Server().Cluster && strings.HasPrefix(info.Name, "cluster|") {
+		return s.relay(info, relay.AnyNode, false) // Redis says that it is no cluster
+	}
+	return s.unsupported(info, "speaks of the connections behind the sidecar", false)
+}
+
+// displayName is a command's name as people write it.
+func displayName(info *command.Info) string {
+	return strings.ToUpper(strings.ReplaceAll(info.Name, "|", " "))
+}
+
+func (s *session) ok(info *command.Info) bool {
+	s.reply(info, []byte("+OK\r\n"))
+	return true
+}
+
+func (s *session) error(info *command.Info, text string) bool {
+	s.front.take(s, info).fail(relay.Error(text))
+	return true
+}
+
+func (s *session) quit(info *command.Info, _ [][]byte) bool {
+	s.ok(info)
+	s.paused = forever
+	return true
+}
+
+// close is for the words of HTTP, which a browser was made to send: Redis closes such connections without an answer.
+func (s *session) close(*command.Info, [][]byte) bool {
+	s.kill("it speaks HTTP")
+	return true
+}
+
+// reset brings the session into the state of a new one.
+func (s *session) reset(info *command.Info, _ [][]byte) bool {
+	if !s.quiet() {
+		return false
+	}
+	if err := s.use(s.front.identity()); err != nil {
+		return s.error(info, err.Error())
+	}
+	s.name = ""
+	s.reply(info, []byte("+RESET\r\n"))
+	return true
+}
+
+// clusterMode answers the commands by which cluster clients talk about the mode of their connection to a node. The sidecar has
+// none: reads go to masters, and redirects are followed. A Redis that is no cluster refuses them.
+func (s *session) clusterMode(info *command.Info, _ [][]byte) bool {
+	if s.front.side.Server().Cluster {
+		return s.ok(info)
+	}
+	return s.relay(info, relay.AnyNode, false)
+}
+
+// printable tells whether a client's name, or what is like it, has only the characters that Redis allows.
+func printable(b []byte) bool {
+	for _, c := range b {
+		if c < '!' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+const errClientName = "ERR Client names cannot contain spaces, newlines or special characters."
+
+func (s *session) setName(info *command.Info, args [][]byte) bool {
+	if !printable(args[2]) {
+		return s.error(info, errClientName)
+	}
+	s.name = string(args[2])
+	return s.ok(info)
+}
+
+func (s *session) getName(info *command.Info, _ [][]byte) bool {
+	switch {
+	case s.name != "":
+		s.reply(info, redcon.AppendBulkString(nil, s.name))
+	case s.identity.Protocol == 3:
+		s.reply(info, null)
+	default:
+		s.reply(info, nullBulk)
+	}
+	return true
+}
+
+// setInfo takes the name and version of the client's library, which nothing shows yet. Only a Redis that knows the command lets it
+// get here.
+func (s *session) setInfo(info *command.Info, args [][]byte) bool {
+	option := strings.ToLower(string(args[2]))
+	if option != "lib-name" && option != "lib-ver" {
+		return s.error(info, fmt.Sprintf("ERR Unrecognized option '%s'", args[2]))
+	}
+	if !printable(args[3]) {
+		return s.error(info, fmt.Sprintf("ERR %s cannot contain spaces, newlines or special characters.", option))
+	}
+	return s.ok(info)
+}
+
+func (s *session) clientID(info *command.Info, _ [][]byte) bool {
+	s.reply(info, redcon.AppendInt(nil, s.id))
+	return true
+}

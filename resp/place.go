@@ -1,0 +1,134 @@
+package resp
+
+import (
+	"errors"
+
+	"github.com/tidwall/redcon"
+
+	"readthrough/internal/command"
+	"readthrough/internal/relay"
+)
+
+// place is a command's place in the order of a session's replies. It is the sink of the command's request, and keeps what has
+// come of the reply while those before it are not complete.
+type place struct {
+	relay.Request
+	front   *front
+	session *session      // nil once the session is gone
+	info    *command.Info // nil for a command that nobody knows
+	next    *place        // behind it in the session, or in the front's list of unused ones
+
+	waiting   []byte // of the reply, until it is this one's turn
+	begun     bool   // a part of the reply has come
+	done      bool
+	relayed   bool // counted in session.outstanding, and size in session.inFlight
+	intercept bool // a null reply is a miss
+	size      int  // bytes of the command
+}
+
+// Reply implements relay.Sink.
+func (p *place) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
+	s := p.session
+	if s == nil {
+		if last {
+			p.front.put(p)
+		}
+		return true
+	}
+	if p.intercept && last && !p.begun && s.missed(p, r.Raw, b) {
+		return true
+	}
+	if !p.begun {
+		p.front.stats.replied(p.info, b[0] == '-')
+	}
+	return p.answer(b, last)
+}
+
+// Fail implements relay.Sink.
+func (p *place) Fail(_ *relay.Request, err error) {
+	switch {
+	case p.session == nil:
+		p.front.put(p)
+	case p.begun:
+		p.session.kill("connection to Redis was lost in the middle of a reply")
+		p.front.put(p)
+	default:
+		p.fail(err)
+	}
+}
+
+// answer gives the next bytes of the reply, and all of it when they are the last. It is false when more is buffered for the
+// client than the session likes.
+func (p *place) answer(b []byte, last bool) (ready bool) {
+	s := p.session
+	p.begun = true
+	if s.first == p {
+		s.conn.Write(b)
+	} else {
+		p.waiting = append(p.waiting, b...)
+		s.buffered += len(b)
+	}
+	if last {
+		p.complete()
+	}
+	return s.ready()
+}
+
+// fail answers an error of the sidecar's own.
+func (p *place) fail(err error) {
+	p.front.stats.failed(p.info)
+	text, ok := errors.AsType[relay.Error](err)
+	if !ok {
+		text = relay.Error("ERR " + err.Error())
+	}
+	p.answer(redcon.AppendError(p.front.scratch[:0], string(text)), true)
+}
+
+// complete ends the reply. Those behind it that have waited for it leave with it.
+func (p *place) complete() {
+	s := p.session
+	p.done = true
+	if p.relayed {
+		s.outstanding--
+		s.inFlight -= p.size
+	}
+	if s.first == p {
+		s.advance()
+	}
+	s.settled()
+}
+
+// maxKeptReply is the size in bytes of the buffer that an unused place may keep.
+const maxKeptReply = 4 << 10
+
+// take returns a place at the end of the session's queue.
+func (f *front) take(s *session, info *command.Info) *place {
+	p := f.unused
+	if p == nil {
+		p = &place{front: f}
+		p.Sink = p
+	} else {
+		f.unused = p.next
+		p.next = nil
+	}
+	p.session, p.info, p.Owner = s, info, &s.owner
+	if s.last == nil {
+		s.first = p
+	} else {
+		s.last.next = p
+	}
+	s.last = p
+	s.places++
+	return p
+}
+
+// put takes back a place that nothing refers to any more.
+func (f *front) put(p *place) {
+	kept := p.waiting[:0]
+	if cap(kept) > maxKeptReply {
+		kept = nil
+	}
+	*p = place{front: f, waiting: kept, next: f.unused}
+	p.Sink = p
+	f.unused = p
+}

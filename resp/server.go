@@ -1,0 +1,186 @@
+// Package resp is the client side: it listens, and holds with each client a session in which its commands are answered in
+// their order, by Redis, by the origin or here.
+package resp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"readthrough/internal/loop"
+)
+
+// Options say what is served, and over what.
+type Options struct {
+	// Listen is host:port; the host localhost stands for 127.0.0.1 and, where there is IPv6, ::1.
+	Listen string
+	// Loops and, for each, its Upstream.
+	Loops     []*loop.Loop
+	Upstreams []Upstream
+	// Resolver answers misses of GET in Database; nil relays everything.
+	Resolver Resolver
+	Database int
+	Logger   *zap.Logger
+}
+
+// Server serves clients.
+type Server struct {
+	log       *zap.Logger
+	fronts    []*front
+	listeners []net.Listener
+	accepting sync.WaitGroup
+	ids       atomic.Int64
+	clients   atomic.Int64
+	ended     sync.WaitGroup // fronts whose sessions have not all left
+}
+
+// firstID is where the clients' ids begin: far from those of the connections to Redis (RELAY-RULES 13).
+const firstID = 1 << 40
+
+// Listen opens the listeners. Clients are served once the loops run.
+func Listen(opts Options) (*Server, error) {
+	s := &Server{log: opts.Logger}
+	s.ids.Store(firstID)
+	for i, l := range opts.Loops {
+		f := &front{
+			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, log: opts.Logger,
+			sessions: map[*session]struct{}{},
+		}
+		f.renew(f.side.Table())
+		s.fronts = append(s.fronts, f)
+	}
+	var err error
+	if s.listeners, err = listen(opts.Listen); err != nil {
+		return nil, err
+	}
+	for _, l := range s.listeners {
+		s.accepting.Go(func() { s.accept(l) })
+	}
+	return s, nil
+}
+
+// listen opens an address, and both loopback ones for localhost.
+func listen(addr string) ([]net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if host != "localhost" {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		return []net.Listener{l}, nil
+	}
+	v4, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	port = strconv.Itoa(v4.Addr().(*net.TCPAddr).Port)
+	v6, err := net.Listen("tcp6", net.JoinHostPort("::1", port))
+	switch {
+	case err == nil:
+		return []net.Listener{v4, v6}, nil
+	case errors.Is(err, unix.EADDRINUSE):
+		v4.Close()
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return []net.Listener{v4}, nil // no IPv6 here
+}
+
+// Addrs are the addresses that are listened on.
+func (s *Server) Addrs() []net.Addr {
+	addrs := make([]net.Addr, len(s.listeners))
+	for i, l := range s.listeners {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// Clients is the number of clients now.
+func (s *Server) Clients() int { return int(s.clients.Load()) }
+
+// accept hands new connections to the loops, in turn.
+func (s *Server) accept(l net.Listener) {
+	for pause := time.Duration(0); ; {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // most likely too many open files: that takes a moment to change
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.log.Warn("no connection can be accepted, trying again", zap.Error(err), zap.Duration("after", pause))
+			time.Sleep(pause)
+			continue
+		}
+		pause = 0
+		id := s.ids.Add(1)
+		f := s.fronts[int(id)%len(s.fronts)]
+		fd, err := f.loop.Detach(conn)
+		if err != nil {
+			s.log.Warn("a client's connection cannot be served", zap.Error(err))
+			continue
+		}
+		s.clients.Add(1)
+		if !f.loop.Post(func() { f.open(fd, id) }) {
+			_ = unix.Close(fd)
+			s.clients.Add(-1)
+		}
+	}
+}
+
+// Close stops accepting, has every session answer what it has been sent, and waits for them to leave, or for ctx. What is left
+// then goes when the loops stop.
+func (s *Server) Close(ctx context.Context) error {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.accepting.Wait()
+	for _, f := range s.fronts {
+		s.ended.Add(1)
+		if !f.loop.Post(f.end) {
+			s.ended.Done()
+		}
+	}
+	all := make(chan struct{})
+	go func() {
+		s.ended.Wait()
+		close(all)
+	}()
+	select {
+	case <-all:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%d clients left: %w", s.Clients(), ctx.Err())
+	}
+}
+
+// Stats returns the figures of all loops up to now. It waits for the loops, and is an error when they do not come in time.
+func (s *Server) Stats(ctx context.Context) (Stats, error) {
+	var sum Stats
+	for _, f := range s.fronts {
+		one := make(chan Stats, 1)
+		if !f.loop.Post(func() {
+			st := f.stats.snapshot()
+			st.Clients = len(f.sessions)
+			one <- st
+		}) {
+			continue
+		}
+		select {
+		case st := <-one:
+			sum.Add(st)
+		case <-ctx.Done():
+			return sum, ctx.Err()
+		}
+	}
+	return sum, nil
+}

@@ -1,0 +1,288 @@
+package resp
+
+import (
+	"time"
+
+	"readthrough/internal/frame"
+	"readthrough/internal/loop"
+	"readthrough/internal/relay"
+)
+
+const (
+	// maxPlaces and maxInFlight bound the commands of one session that are on their way, and their bytes. Past them the client is
+	// not read until half of it is answered.
+	maxPlaces   = 16 << 10
+	maxInFlight = 4 << 20
+	// highWater is the size in bytes of the replies buffered for one client from which neither it nor the connections that
+	// bring it replies are read, until it has taken them down to lowWater.
+	highWater = 4 << 20
+	lowWater  = 256 << 10
+	// lingering is how long a client may take to read its last replies.
+	lingering = 5 * time.Second
+)
+
+// pause is why a session does not go on to its next command.
+type pause uint8
+
+const (
+	going    pause = iota
+	forRoom        // too much is on its way
+	forQuiet       // until every reply that is outstanding has come
+	forWork        // until a goroutine comes back
+	forLink        // until the large command's connection has taken what it was given
+	forever        // the session ends when its replies are written
+)
+
+// session is one client's connection. It implements loop.Handler.
+type session struct {
+	front *front
+	conn  *loop.Conn
+	id    int64
+	owner relay.Owner
+
+	identity relay.Identity
+	lane     relay.Lane
+	epoch    uint64 // of the lane, as of the replies that are outstanding
+	name     string // by CLIENT SETNAME
+
+	commands frame.Commands
+	paused   pause
+	reading  bool // within Data
+	ended    bool // the client has closed its direction
+	gone     bool
+
+	first, last *place // the replies due, in order
+	places      int
+	outstanding int // of them, those on their way on the lane or a link, or being resolved
+	inFlight    int // bytes of their commands
+	buffered    int // bytes of replies that wait for those before them
+
+	large relay.Link // carries the large command that is being read or answered; nil when there is none, or it is discarded
+}
+
+// Data implements loop.Handler.
+func (s *session) Data(b []byte) (used int) {
+	s.reading = true
+	used = s.read(b)
+	s.reading = false
+	s.backpressure()
+	s.finishIfDone()
+	if s.paused == forever {
+		used = len(b)
+	}
+	if s.paused != going && !s.gone {
+		s.conn.Pause()
+	}
+	return used
+}
+
+// read handles the commands at the start of b, the client's unread input.
+func (s *session) read(b []byte) (used int) {
+	for used < len(b) && s.paused == going {
+		unread := b[used:]
+		if s.commands.Streaming() {
+			n, status, err := s.commands.Stream(unread)
+			used += n
+			if err != nil {
+				s.abandonLarge()
+				s.refuse(err)
+				break
+			}
+			s.moreLarge(unread[:n], status == frame.Complete)
+			if status == frame.Incomplete && n == 0 {
+				break
+			}
+			continue
+		}
+		n, status, err := s.commands.Next(unread)
+		if err != nil {
+			s.refuse(err)
+			break
+		}
+		if status == frame.Incomplete {
+			break
+		}
+		if s.commands.N > 0 && !s.command(status == frame.Large) {
+			s.commands.Unread()
+			break
+		}
+		used += n
+	}
+	return used
+}
+
+// refuse answers a protocol error, after the replies due, and ends the session.
+func (s *session) refuse(err error) {
+	s.front.stats.ProtocolErrors++
+	p := s.front.take(s, nil)
+	s.paused = forever
+	p.fail(relay.Error(err.Error()))
+}
+
+// mayRelay tells whether the next command may be sent. It may not while one that was sent before could be overtaken: since it is
+// being sent again, or since the next one would take another way.
+func (s *session) mayRelay() bool {
+	if s.outstanding == 0 {
+		s.epoch = s.lane.Epoch()
+		return true
+	}
+	if s.owner.Gated == 0 && s.epoch == s.lane.Epoch() {
+		return true
+	}
+	s.paused = forQuiet
+	return false
+}
+
+// quiet tells whether no reply is outstanding, and has the session wait for that else. What changes the connections that a session
+// uses needs it (RELAY-RULES 1).
+func (s *session) quiet() bool {
+	if s.outstanding > 0 {
+		s.paused = forQuiet
+		return false
+	}
+	return true
+}
+
+// ready tells whether the session takes more replies.
+func (s *session) ready() bool {
+	if s.conn.Buffered()+s.buffered < highWater {
+		return true
+	}
+	if !s.gone {
+		s.conn.NotifyBelow(lowWater)
+	}
+	return false
+}
+
+// backpressure stops reading commands when too much of what came before is unfinished.
+func (s *session) backpressure() {
+	if s.paused == going && (s.places >= maxPlaces || s.inFlight >= maxInFlight || !s.ready()) {
+		s.paused = forRoom
+	}
+}
+
+// advance writes the replies that have become due: all that are complete, and what there is of the one after them.
+func (s *session) advance() {
+	for s.first != nil && s.first.done {
+		p := s.first
+		s.first = p.next
+		if s.first == nil {
+			s.last = nil
+		}
+		s.places--
+		s.front.put(p)
+		if p = s.first; p != nil && len(p.waiting) > 0 {
+			s.conn.Write(p.waiting)
+			s.buffered -= len(p.waiting)
+			p.waiting = p.waiting[:0]
+		}
+	}
+	if s.conn.Buffered()+s.buffered < highWater {
+		s.owner.Resume()
+	}
+}
+
+// settled lets the session go on when what it has waited for has come.
+func (s *session) settled() {
+	switch s.paused {
+	case forQuiet:
+		if s.outstanding == 0 {
+			s.proceed()
+		}
+	case forRoom:
+		if s.places <= maxPlaces/2 && s.inFlight <= maxInFlight/2 && s.conn.Buffered()+s.buffered <= highWater/2 {
+			s.proceed()
+		}
+	default:
+		s.finishIfDone()
+	}
+}
+
+// proceed goes on reading commands, later in this turn.
+func (s *session) proceed() {
+	s.endLarge()
+	s.paused = going
+	if s.front.ending {
+		s.end()
+		return
+	}
+	s.conn.Resume()
+	if s.conn.Unread() == 0 {
+		s.finishIfDone()
+	}
+}
+
+// finishIfDone ends a session that has nothing to answer and nothing to come.
+func (s *session) finishIfDone() {
+	if s.first == nil && !s.gone && !s.reading && (s.paused == forever || s.paused == going && s.ended) {
+		s.finish()
+	}
+}
+
+// EOF implements loop.Handler. What the client has sent whole is still answered (RELAY-RULES 21).
+func (s *session) EOF() {
+	s.ended = true
+	s.settled()
+}
+
+// Drained implements loop.Handler.
+func (s *session) Drained() {
+	if s.conn.Buffered()+s.buffered < highWater {
+		s.owner.Resume()
+	}
+	s.settled()
+}
+
+// Closed implements loop.Handler.
+func (s *session) Closed(error) { s.leave() }
+
+// kill ends the session at once.
+func (s *session) kill(reason string) {
+	if s.gone {
+		return
+	}
+	s.front.killed(s, reason)
+	s.conn.Close()
+	s.leave()
+}
+
+// finish ends the session when the client has read its replies, or after a while.
+func (s *session) finish() {
+	s.conn.Finish()
+	s.front.loop.After(lingering, s.conn.Close)
+	s.leave()
+}
+
+// leave frees what the session holds. Replies that are still due have nobody to go to.
+func (s *session) leave() {
+	if s.gone {
+		return
+	}
+	s.gone = true
+	s.paused = forever
+	for p := s.first; p != nil; {
+		next := p.next
+		p.session, p.next, p.waiting = nil, nil, nil
+		if p.done || !p.relayed {
+			s.front.put(p)
+		}
+		p = next
+	}
+	s.first, s.last = nil, nil
+	s.abandonLarge()
+	s.owner.Resume()
+	if s.lane != nil {
+		s.lane.Release()
+	}
+	s.front.left(s)
+}
+
+// end has the session answer what it has been sent whole, and leave.
+func (s *session) end() {
+	if s.paused == forWork || s.paused == forLink {
+		return // proceed sees to it
+	}
+	s.paused = forever
+	s.conn.Pause()
+	s.finishIfDone()
+}
