@@ -37,9 +37,9 @@ const (
 // span is an argument's place in Raw.
 type span struct{ start, end int }
 
-// leading is the number of arguments whose places are kept while framing: enough for the name, the subcommand and the first
-// key of any command. All of them are found by Args.
-const leading = 4
+// Leading is the number of arguments that Arg finds: enough for the name, the subcommand and the first key of almost any
+// command. All of them are found by Args.
+const Leading = 4
 
 // Commands frames the commands of one client. The zero value is ready.
 type Commands struct {
@@ -48,7 +48,7 @@ type Commands struct {
 	// N is the number of its arguments, the name included.
 	N int
 
-	spans  [leading]span
+	spans  [Leading]span
 	inline []byte // an inline command written again as RESP
 
 	// The unfinished command, in offsets from its first byte.
@@ -144,7 +144,7 @@ func (c *Commands) header(b []byte, start int, tooBig string) (line []byte, ok b
 	return b[start+1 : at], true, nil
 }
 
-// arguments scans as many arguments as b holds, noting the places of the leading ones when collecting. When it is not, whole
+// arguments scans as many arguments as b holds, noting the places of the first ones when collecting. When it is not, whole
 // parts of arguments count as scanned, and nothing is large.
 func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err error) {
 	pos := c.pos
@@ -174,7 +174,7 @@ func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err e
 				c.bulk, pos = size, c.pos
 			}
 			if collecting {
-				if c.seen < leading {
+				if c.seen < Leading {
 					c.spans[c.seen] = span{pos, pos + int(c.bulk)}
 				}
 				if c.bulk > LargeBulk {
@@ -268,7 +268,7 @@ func (c *Commands) nextInline(b []byte) (int, Status, error) {
 	}
 	for i, word := range words {
 		c.inline = redcon.AppendBulk(c.inline, word)
-		if i < leading {
+		if i < Leading {
 			end := len(c.inline) - 2
 			c.spans[i] = span{end - len(word), end}
 		}
@@ -277,7 +277,7 @@ func (c *Commands) nextInline(b []byte) (int, Status, error) {
 	return at + 1, Complete, nil
 }
 
-// Arg returns argument i, below 4 and N, of the command just framed; of a Large one, only those before the large argument.
+// Arg returns argument i, below Leading and N, of the command just framed; of a Large one, only those before the large argument.
 // It points into Raw.
 func (c *Commands) Arg(i int) []byte { return c.Raw[c.spans[i].start:c.spans[i].end] }
 

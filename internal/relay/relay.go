@@ -57,6 +57,9 @@ func (o *Owner) OnResume(f func()) { o.resume = append(o.resume, f) }
 
 // Resume says that the session takes replies again, or that it is gone and never mind.
 func (o *Owner) Resume() {
+	if len(o.resume) == 0 {
+		return
+	}
 	waiting := o.resume
 	o.resume = nil
 	for _, f := range waiting {
@@ -103,4 +106,5 @@ type Link interface {
 type Server struct {
 	Version string // redis_version, such as "7.0.15"; empty while it is unknown
 	Cluster bool
+	Masters int // known ones
 }

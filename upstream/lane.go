@@ -1,0 +1,260 @@
+package upstream
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"time"
+
+	"readthrough/internal/loop"
+	"readthrough/internal/relay"
+)
+
+// lane is the shared connections of one loop for one identity: a wire to each node that was needed so far. It implements
+// relay.Lane.
+type lane struct {
+	side     *Side
+	identity relay.Identity
+	users    int       // sessions
+	idle     time.Time // since when there are none
+
+	byAddr  map[string]*wire // those that take requests
+	byNode  []*wire          // the same, by the index of the node in the view; nil where there is none yet
+	retired map[*wire]struct{}
+	links   []*link // open and unused
+	epoch   uint64  // counts wires that were replaced
+
+	parked []parked
+	wake   *loop.Timer
+}
+
+// parked is a request that waits to be sent again.
+type parked struct {
+	r     *relay.Request
+	raw   []byte
+	cause relay.Error // what its client is told when that takes too long
+	due   time.Time
+}
+
+// Send implements relay.Lane.
+func (l *lane) Send(r *relay.Request, raw []byte) {
+	if n := l.side.view.node(r.Slot); n >= 0 {
+		if w := l.byNode[n]; w != nil {
+			w.push(r, raw)
+			return
+		}
+	}
+	l.open(r, raw)
+}
+
+// open sends a command for which there is no wire yet.
+func (l *lane) open(r *relay.Request, raw []byte) {
+	v := &l.side.view
+	n := v.node(r.Slot)
+	if n < 0 {
+		if cause, waits := l.side.unknown(); waits {
+			l.gate(r)
+			l.park(r, bytes.Clone(raw), cause, time.Second)
+		} else {
+			fail(r, cause)
+		}
+		return
+	}
+	addr := v.nodes[n]
+	if cause, isDown := l.side.givenUp(addr); isDown {
+		fail(r, errDown(addr, cause))
+		return
+	}
+	w := l.wireTo(addr)
+	l.byNode[n] = w
+	w.push(r, raw)
+}
+
+// wireTo returns the wire to an address, which need not be in the view: a slot may be on its way there.
+func (l *lane) wireTo(addr string) *wire {
+	w := l.byAddr[addr]
+	if w == nil {
+		w = &wire{lane: l, addr: addr}
+		l.byAddr[addr] = w
+		l.side.dial(addr, l.identity, func(fd int, err error) {
+			if err != nil {
+				w.undialled(err)
+				return
+			}
+			if conn, ok := l.side.take(fd, w, w.closed); ok {
+				w.dialled(conn)
+			}
+		})
+	}
+	return w
+}
+
+// undialled ends a wire to which there is no connection. Its commands wait for a better time, or for another owner of their
+// slots, unless the node has been given up.
+func (w *wire) undialled(cause error) {
+	if w.closed {
+		return
+	}
+	_, givenUp := w.lane.side.givenUp(w.addr)
+	if !givenUp {
+		w.lost(cause)
+		return
+	}
+	r := w.head
+	w.head, w.tail, w.count = nil, nil, 0
+	w.close()
+	for r != nil {
+		next := r.Next
+		r.Next = nil
+		if r.Owner != nil {
+			fail(r, errDown(w.addr, cause))
+		}
+		r = next
+	}
+	w.lane.side.refresh()
+}
+
+// retire keeps new requests from a wire.
+func (l *lane) retire(w *wire) {
+	if !w.retired {
+		l.gone(w)
+		w.retired = true
+		l.retired[w] = struct{}{}
+	}
+}
+
+// gone forgets a wire.
+func (l *lane) gone(w *wire) {
+	delete(l.retired, w)
+	if l.byAddr[w.addr] == w {
+		delete(l.byAddr, w.addr)
+		l.epoch++
+		for n := range l.byNode {
+			if l.byNode[n] == w {
+				l.byNode[n] = nil
+			}
+		}
+	}
+}
+
+// again has a command sent again that was lost on its way, or tells its client when it has been for too long.
+func (l *lane) again(r *relay.Request, raw []byte, cause relay.Error) {
+	l.gate(r)
+	r.Attempts++
+	if r.Attempts > maxAttempts || !l.side.loop.Now().Before(r.Deadline) {
+		fail(r, cause)
+		return
+	}
+	l.side.stats.Resent++
+	l.park(r, bytes.Clone(raw), cause, backoff(r.Attempts-1))
+}
+
+// backoff is the time before an attempt: none for the first, then growing to a quarter of a second, with jitter.
+func backoff(attempts int) time.Duration {
+	if attempts <= 0 {
+		return 0
+	}
+	d := min(2*time.Millisecond<<min(attempts, 10), 250*time.Millisecond)
+	return d/2 + rand.N(d/2)
+}
+
+// park keeps a gated request, and owns raw, until it is due.
+func (l *lane) park(r *relay.Request, raw []byte, cause relay.Error, wait time.Duration) {
+	l.parked = append(l.parked, parked{r, raw, cause, l.side.loop.Now().Add(wait)})
+	l.schedule()
+}
+
+// schedule sets the clock for the next parked request.
+func (l *lane) schedule() {
+	l.wake.Stop()
+	l.wake = nil
+	if len(l.parked) == 0 {
+		return
+	}
+	first := l.parked[0].due
+	for _, p := range l.parked[1:] {
+		if p.due.Before(first) {
+			first = p.due
+		}
+	}
+	l.wake = l.side.loop.After(max(0, first.Sub(l.side.loop.Now())), func() { l.unpark(false) })
+}
+
+// unpark sends the parked requests that are due, or all. One of a session whose earlier one is not due waits with it, so that
+// their order stays.
+func (l *lane) unpark(all bool) {
+	waiting := l.parked
+	l.parked = nil
+	held := map[*relay.Owner]bool{}
+	now := l.side.loop.Now()
+	for _, p := range waiting {
+		switch {
+		case !all && (p.due.After(now) || held[p.r.Owner]):
+			held[p.r.Owner] = true
+			l.parked = append(l.parked, p)
+		case !now.Before(p.r.Deadline):
+			fail(p.r, p.cause)
+		default:
+			l.Send(p.r, p.raw)
+		}
+	}
+	l.schedule()
+}
+
+// reroute follows a change of the view.
+func (l *lane) reroute() {
+	addrs := l.side.view.nodes
+	l.byNode = make([]*wire, len(addrs))
+	current := map[string]bool{}
+	for n, addr := range addrs {
+		l.byNode[n] = l.byAddr[addr]
+		current[addr] = true
+	}
+	for addr, w := range l.byAddr {
+		if !current[addr] {
+			l.retire(w)
+			w.closeIfDone()
+		}
+	}
+	if len(l.parked) > 0 {
+		l.unpark(true)
+	}
+}
+
+// tend does what time asks for: connections that hang are given up, unused links closed.
+func (l *lane) tend(now time.Time) {
+	for _, w := range l.byAddr {
+		if w.silent(now) {
+			w.lost(errSilent)
+		}
+	}
+	for w := range l.retired {
+		if w.silent(now) {
+			w.lost(errSilent)
+		}
+	}
+	l.tendLinks(now)
+}
+
+// Epoch implements relay.Lane.
+func (l *lane) Epoch() uint64 { return l.epoch + l.side.view.epoch }
+
+// Release implements relay.Lane.
+func (l *lane) Release() {
+	l.users--
+	l.idle = l.side.loop.Now()
+}
+
+// close closes the connections of a lane that has no sessions.
+func (l *lane) close() {
+	l.wake.Stop()
+	for _, w := range l.byAddr {
+		w.close()
+	}
+	for w := range l.retired {
+		w.close()
+	}
+	for _, k := range l.links {
+		k.close()
+	}
+	l.links = nil
+}

@@ -1,0 +1,221 @@
+package upstream
+
+import (
+	"io"
+	"time"
+
+	"readthrough/internal/loop"
+	"readthrough/internal/relay"
+)
+
+const (
+	// maxLinks and linkIdle bound the open links that a lane keeps for use.
+	maxLinks = 2
+	linkIdle = 5 * time.Second
+)
+
+// errMovedLarge is the answer to a large command that reached a node which does not own its slot (any more): its bytes are gone.
+const errMovedLarge = relay.Error("TRYAGAIN the slot is moving, and a command this large is not kept for sending it again: repeat it")
+
+// link is a connection for one session's use, one command at a time, over which a command too large to be kept is streamed. It
+// implements relay.Link and loop.Handler.
+type link struct {
+	lane   *lane
+	addr   string
+	conn   *loop.Conn // nil while dialling
+	queued []byte
+	r      *relay.Request // nil between commands
+	parts  parts
+	broken error // why there is no connection
+	idle   time.Time
+
+	below  int // for notify
+	notify func()
+}
+
+// Link implements relay.Lane.
+func (l *lane) Link(slot int) relay.Link {
+	n := l.side.view.node(slot)
+	if n < 0 {
+		cause, _ := l.side.unknown()
+		return &link{lane: l, broken: cause}
+	}
+	addr := l.side.view.nodes[n]
+	for i, k := range l.links {
+		if k.addr == addr {
+			l.links = append(l.links[:i], l.links[i+1:]...)
+			return k
+		}
+	}
+	k := &link{lane: l, addr: addr}
+	l.side.dial(addr, l.identity, func(fd int, err error) {
+		if err != nil {
+			k.fail(errDown(addr, err))
+			return
+		}
+		if conn, ok := l.side.take(fd, k, k.broken != nil); ok {
+			k.conn = conn
+			conn.Write(k.queued)
+			k.queued = nil
+			if k.notify != nil {
+				conn.NotifyBelow(k.below)
+			}
+		}
+	})
+	return k
+}
+
+// Send implements relay.Link.
+func (k *link) Send(r *relay.Request, raw []byte) {
+	k.r = r
+	if k.broken != nil {
+		k.fail(k.broken)
+		return
+	}
+	k.More(raw)
+}
+
+// More implements relay.Link.
+func (k *link) More(raw []byte) {
+	switch {
+	case k.broken != nil:
+	case k.conn == nil:
+		k.queued = append(k.queued, raw...)
+	default:
+		k.conn.Write(raw)
+	}
+}
+
+// Buffered implements relay.Link.
+func (k *link) Buffered() int {
+	if k.broken != nil {
+		return 0
+	}
+	if k.conn == nil {
+		return len(k.queued)
+	}
+	return k.conn.Buffered()
+}
+
+// NotifyBelow implements relay.Link.
+func (k *link) NotifyBelow(n int, f func()) {
+	k.below, k.notify = n, f
+	if k.conn != nil && k.broken == nil {
+		k.conn.NotifyBelow(n)
+	}
+}
+
+// Release implements relay.Link.
+func (k *link) Release() {
+	k.notify = nil
+	if k.broken == nil && k.conn != nil && k.r == nil && len(k.lane.links) < maxLinks {
+		k.idle = k.lane.side.loop.Now()
+		k.lane.links = append(k.lane.links, k)
+		return
+	}
+	k.close()
+}
+
+func (k *link) close() {
+	k.r, k.notify = nil, nil
+	k.fail(io.ErrClosedPipe)
+}
+
+// fail ends the link, and its command with an error.
+func (k *link) fail(err error) {
+	if k.broken == nil {
+		k.broken = err
+	}
+	k.queued = nil
+	if k.conn != nil {
+		k.conn.Close()
+	}
+	if r := k.r; r != nil {
+		k.r = nil
+		fail(r, err)
+	}
+	k.notified()
+}
+
+func (k *link) notified() {
+	if f := k.notify; f != nil {
+		k.notify = nil
+		f()
+	}
+}
+
+// Data implements loop.Handler.
+func (k *link) Data(b []byte) (used int) {
+	for used < len(b) && k.broken == nil && !k.conn.Paused() {
+		n, first, last, err := k.parts.next(b[used:])
+		if err != nil {
+			k.fail(errLost(k.addr, err))
+			break
+		}
+		if n == 0 {
+			break
+		}
+		part := b[used : used+n]
+		used += n
+		if k.parts.kind == '>' {
+			continue
+		}
+		if k.r == nil {
+			k.fail(errUnexpected)
+			break
+		}
+		k.reply(part, first, last)
+	}
+	return used
+}
+
+func (k *link) reply(b []byte, first, last bool) {
+	r := k.r
+	owner := r.Owner
+	if last {
+		k.r = nil
+	}
+	if first && b[0] == '-' {
+		if to, ok := k.lane.side.redirection(b, k.addr); ok {
+			if to.addr != "" && !to.ask {
+				k.lane.side.moved(to.slot, to.addr)
+			}
+			fail(r, errMovedLarge)
+			return
+		}
+	}
+	r.Raw = nil
+	if !r.Sink.Reply(r, b, last) && !last {
+		k.conn.Pause()
+		owner.OnResume(func() {
+			if k.broken == nil {
+				k.conn.Resume()
+			}
+		})
+	}
+}
+
+// EOF implements loop.Handler.
+func (k *link) EOF() { k.Closed(io.EOF) }
+
+// Closed implements loop.Handler.
+func (k *link) Closed(err error) {
+	k.fail(errLost(k.addr, err))
+}
+
+// Drained implements loop.Handler.
+func (k *link) Drained() { k.notified() }
+
+// tendLinks closes links that nobody has used for a while, or that broke.
+func (l *lane) tendLinks(now time.Time) {
+	open := l.links[:0]
+	for _, k := range l.links {
+		if k.broken != nil || now.Sub(k.idle) > linkIdle {
+			k.close()
+		} else {
+			open = append(open, k)
+		}
+	}
+	clear(l.links[len(open):])
+	l.links = open
+}

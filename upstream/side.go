@@ -1,0 +1,297 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"readthrough/internal/command"
+	"readthrough/internal/loop"
+	"readthrough/internal/relay"
+)
+
+const (
+	tendEvery = time.Second
+	// laneIdle is how long a client's own identity keeps its connections after the last session has left it, and maxLanes how
+	// many identities a loop serves (RELAY-RULES 26).
+	laneIdle = time.Minute
+	maxLanes = 256
+	// maxDials bounds the connections that a loop is making to Redis at a time, those that only check a password included.
+	maxDials = 16
+)
+
+// Stats counts what happened on a loop's connections to Redis since it started; Wires and Lanes are what is now.
+type Stats struct {
+	Dials, DialsFailed    uint64
+	Lost                  uint64 // connections lost with replies outstanding
+	Moved, Asked, Retried uint64 // redirects followed, and TRYAGAIN and the like waited out
+	Resent                uint64 // commands sent again after their connection was lost
+	Evacuated             uint64 // of them, reads taken from behind a slow reader
+	PushesDropped         uint64
+	ReauthFailed          uint64
+	Wires, Lanes          int
+}
+
+// Side is the part of the upstream that lives on one loop. Its methods must be called there.
+type Side struct {
+	up     *Upstream
+	loop   *loop.Loop
+	view   view
+	table  *command.Table
+	server relay.Server
+	lanes  map[relay.Identity]*lane
+	down   map[string]*outage // nodes that could not be reached last
+	since  time.Time          // no node has been known since
+	stats  Stats
+}
+
+// outage is the state of a node that cannot be reached.
+type outage struct {
+	since time.Time
+	cause error
+	retry time.Time // of the next attempt, once the node was given up
+}
+
+func newSide(u *Upstream, l *loop.Loop) *Side {
+	return &Side{
+		up: u, loop: l, table: command.Snapshot(), since: time.Now(),
+		lanes: map[relay.Identity]*lane{}, down: map[string]*outage{},
+	}
+}
+
+// start begins the regular work. It must be called on the loop.
+func (s *Side) start() {
+	s.since = s.loop.Now()
+	s.tend()
+}
+
+func (s *Side) tend() {
+	now := s.loop.Now()
+	for id, l := range s.lanes {
+		l.tend(now)
+		if l.users == 0 && id.Own && now.Sub(l.idle) > laneIdle {
+			l.close()
+			delete(s.lanes, id)
+		}
+	}
+	s.loop.After(tendEvery, s.tend)
+}
+
+// Table is what is known of Redis's commands.
+func (s *Side) Table() *command.Table { return s.table }
+
+// Server is what is known of Redis.
+func (s *Side) Server() relay.Server {
+	return relay.Server{Version: s.server.Version, Cluster: s.view.cluster}
+}
+
+// Stats returns the figures up to now.
+func (s *Side) Stats() Stats {
+	st := s.stats
+	st.Lanes = len(s.lanes)
+	for _, l := range s.lanes {
+		st.Wires += len(l.byAddr) + len(l.retired)
+	}
+	return st
+}
+
+// Lane returns the shared connections of an identity for one more session. It is an error when there are too many identities.
+func (s *Side) Lane(id relay.Identity) (relay.Lane, error) {
+	l := s.lanes[id]
+	if l == nil {
+		if len(s.lanes) >= maxLanes {
+			return nil, errLanes
+		}
+		l = &lane{side: s, identity: id, byAddr: map[string]*wire{}, retired: map[*wire]struct{}{}}
+		l.byNode = make([]*wire, len(s.view.nodes))
+		s.lanes[id] = l
+	}
+	l.users++
+	return l, nil
+}
+
+const errLanes = relay.Error("UPSTREAMBUSY too many users and databases are in use at once: close some connections")
+
+// apply takes over a new topology.
+func (s *Side) apply(t *Topology) {
+	if !s.view.apply(t) {
+		return
+	}
+	for addr := range s.down {
+		delete(s.down, addr) // the cluster has made up its mind: try again
+	}
+	if !s.view.known {
+		s.since = s.loop.Now()
+	}
+	s.reroute()
+}
+
+// moved notes what a redirect says.
+func (s *Side) moved(at int, addr string) {
+	if s.view.moved(at, addr) {
+		for _, l := range s.lanes {
+			l.byNode = append(l.byNode, make([]*wire, len(s.view.nodes)-len(l.byNode))...)
+		}
+		s.refresh()
+	}
+}
+
+func (s *Side) reroute() {
+	for _, l := range s.lanes {
+		l.reroute()
+	}
+}
+
+func (s *Side) refresh() { s.up.discovery.Refresh() }
+
+// unknown says why no node is known, and whether it is early enough to wait for one.
+func (s *Side) unknown() (cause relay.Error, waits bool) {
+	return s.up.down(), s.loop.Now().Sub(s.since) < patience
+}
+
+// oneLine makes a text fit for a RESP error.
+func oneLine(s string) string {
+	return strings.NewReplacer("\r", " ", "\n", " ").Replace(s)
+}
+
+// givenUp tells that a node has been out of reach for longer than patience, and why. Its commands fail at once then, but for
+// those of the next attempt.
+func (s *Side) givenUp(addr string) (cause error, is bool) {
+	o := s.down[addr]
+	if o == nil {
+		return nil, false
+	}
+	now := s.loop.Now()
+	return o.cause, now.Sub(o.since) > patience && now.Before(o.retry)
+}
+
+// dial connects to a node on a goroutine and then calls done on the loop. A descriptor is done's to close.
+func (s *Side) dial(addr string, id relay.Identity, done func(fd int, err error)) {
+	s.stats.Dials++
+	s.up.run(func(ctx context.Context) {
+		fd := -1
+		err := s.up.dials.Acquire(ctx, 1)
+		if err == nil {
+			defer s.up.dials.Release(1)
+			fd, err = s.connect(ctx, addr, id)
+		}
+		posted := s.loop.Post(func() {
+			s.note(addr, err)
+			done(fd, err)
+		})
+		if !posted && fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	})
+}
+
+func (s *Side) connect(ctx context.Context, addr string, id relay.Identity) (int, error) {
+	conn, err := s.up.opts.ready(ctx, addr, id)
+	if err != nil {
+		return -1, err
+	}
+	return s.loop.Detach(conn)
+}
+
+// take adds a dialled connection to the loop, unless it is not wanted any more.
+func (s *Side) take(fd int, h loop.Handler, unwanted bool) (*loop.Conn, bool) {
+	if unwanted {
+		_ = unix.Close(fd)
+		return nil, false
+	}
+	conn, err := s.loop.Add(fd, h)
+	if err != nil {
+		h.Closed(err)
+		return nil, false
+	}
+	return conn, true
+}
+
+// note keeps account of which nodes can be reached.
+func (s *Side) note(addr string, err error) {
+	if err == nil {
+		delete(s.down, addr)
+		return
+	}
+	s.stats.DialsFailed++
+	now := s.loop.Now()
+	o := s.down[addr]
+	if o == nil {
+		o = &outage{since: now}
+		s.down[addr] = o
+	}
+	o.cause, o.retry = err, now.Add(backoff(10))
+	s.refresh()
+}
+
+// Authenticate checks a client's own user and password by connecting with them, and calls done on the loop with nil, or with
+// the error to answer.
+func (s *Side) Authenticate(id relay.Identity, done func(err error)) {
+	n := s.view.node(relay.AnyNode)
+	if n < 0 {
+		cause, _ := s.unknown()
+		done(cause)
+		return
+	}
+	addr := s.view.nodes[n]
+	s.up.run(func(ctx context.Context) {
+		err := s.up.dials.Acquire(ctx, 1)
+		if err == nil {
+			defer s.up.dials.Release(1)
+			conn, dialErr := s.up.opts.ready(ctx, addr, id)
+			if err = dialErr; err == nil {
+				conn.Close()
+			}
+		}
+		s.loop.Post(func() {
+			if refused, ok := errors.AsType[refusal](err); ok {
+				done(relay.Error(refused))
+			} else if err != nil {
+				done(errDown(addr, err))
+			} else {
+				done(nil)
+			}
+		})
+	})
+}
+
+// reauthenticate has the connections of the configured user authenticate again, with what Credentials says now.
+func (s *Side) reauthenticate(as credentials) {
+	auth := as.auth()
+	if auth == nil {
+		return
+	}
+	raw := appendCommand(nil, auth...)
+	for id, l := range s.lanes {
+		if id.Own {
+			continue
+		}
+		for _, w := range l.byAddr {
+			if w.conn != nil { // one that is being made will have asked for itself, or is refused and made again
+				w.push(&relay.Request{Sink: reauthentication{s, w.addr}}, raw)
+			}
+		}
+	}
+}
+
+// reauthentication hears what Redis says to a changed password.
+type reauthentication struct {
+	side *Side
+	addr string
+}
+
+// Reply implements relay.Sink.
+func (a reauthentication) Reply(_ *relay.Request, b []byte, _ bool) bool {
+	if b[0] == '-' {
+		a.side.stats.ReauthFailed++
+		a.side.up.reauthFailed(a.addr, string(bytes.TrimRight(b[1:], "\r\n")))
+	}
+	return true
+}
+
+// Fail implements relay.Sink: a new connection authenticates by itself.
+func (reauthentication) Fail(*relay.Request, error) {}

@@ -1,0 +1,210 @@
+package upstream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"time"
+
+	"readthrough/internal/loop"
+	"readthrough/internal/relay"
+)
+
+// silence is how long a node may owe a reply without sending a byte before its connection counts as lost. It is well over
+// Redis's busy-reply-threshold of five seconds, after which even a node in a slow script answers (RELAY-RULES 27).
+const silence = 15 * time.Second
+
+var (
+	errSilent     = errors.New("no byte for 15s with replies outstanding")
+	errUnexpected = errors.New("a reply that no command asked for")
+)
+
+// wire is one connection to one node, shared by the sessions of its lane. Its requests are answered in the order in which they
+// were sent: the fifo. What was sent is kept until it is answered, once, in the connection's output buffer, so that it can be
+// sent again. It implements loop.Handler.
+type wire struct {
+	lane *lane
+	addr string
+	conn *loop.Conn // nil while dialling
+
+	queued []byte // commands that wait for the connection
+
+	head, tail *relay.Request
+	count      int
+
+	parts    parts
+	closed   bool
+	retired  bool      // takes no more requests and is closed when it has answered its own
+	progress time.Time // of the last byte, or of the request that began the wait for one
+	stall    *loop.Timer
+}
+
+// push sends a command, after all those before it.
+func (w *wire) push(r *relay.Request, raw []byte) {
+	r.Size = len(raw)
+	r.Next = nil
+	if w.tail == nil {
+		w.head = r
+		w.progress = w.lane.side.loop.Now()
+	} else {
+		w.tail.Next = r
+	}
+	w.tail = r
+	w.count++
+	if w.conn == nil {
+		w.queued = append(w.queued, raw...)
+		return
+	}
+	w.conn.Write(raw)
+}
+
+// pop takes the answered head off the fifo.
+func (w *wire) pop() {
+	r := w.head
+	w.head = r.Next
+	r.Next = nil
+	if w.head == nil {
+		w.tail = nil
+	}
+	w.count--
+}
+
+// raw returns the n bytes that start skip bytes into what is kept.
+func (w *wire) raw(skip, n int) []byte {
+	if w.conn == nil {
+		return w.queued[skip : skip+n]
+	}
+	return w.conn.Retained(skip, n)
+}
+
+// dialled gives the wire its connection, and that what waits.
+func (w *wire) dialled(conn *loop.Conn) {
+	w.conn = conn
+	conn.Retain()
+	conn.Write(w.queued)
+	w.queued = nil
+	w.progress = w.lane.side.loop.Now()
+	w.closeIfDone()
+}
+
+// Data implements loop.Handler.
+func (w *wire) Data(b []byte) (used int) {
+	w.progress = w.lane.side.loop.Now()
+	for used < len(b) && !w.closed && !w.conn.Paused() {
+		n, first, last, err := w.parts.next(b[used:])
+		if err != nil {
+			w.lost(err)
+			return used
+		}
+		if n == 0 {
+			break
+		}
+		part := b[used : used+n]
+		used += n
+		if w.parts.kind == '>' {
+			// The pushes of RESP3 belong to nobody on a shared connection (RELAY-RULES 18).
+			if last {
+				w.lane.side.stats.PushesDropped++
+			}
+			continue
+		}
+		w.reply(part, first, last)
+	}
+	w.closeIfDone()
+	return used
+}
+
+// reply hands a reply, or its next part, to the head of the fifo.
+func (w *wire) reply(b []byte, first, last bool) {
+	r := w.head
+	if r == nil {
+		w.lost(errUnexpected)
+		return
+	}
+	size, owner := r.Size, r.Owner
+	if first && b[0] == '-' && owner != nil {
+		if to, ok := w.lane.side.redirection(b, w.addr); ok {
+			raw := bytes.Clone(w.raw(0, size)) // it may go back to this very wire
+			w.pop()
+			w.conn.Ack(size)
+			w.lane.redirect(r, raw, to, b)
+			return
+		}
+	}
+	r.Raw = w.raw(0, size)
+	if last {
+		w.pop()
+		ungate(r)
+	}
+	ready := r.Sink.Reply(r, b, last) // the last part gives r back: it may be in use again
+	if last {
+		w.conn.Ack(size)
+	}
+	if !ready {
+		w.hold(owner)
+	}
+}
+
+// hold stops reading until a slow session has taken what is for it. The connection is then as good as its own: new requests of
+// others get a fresh one, and what others wait for behind it is looked after when the stall lasts.
+func (w *wire) hold(owner *relay.Owner) {
+	if w.closed || w.conn.Paused() {
+		return
+	}
+	w.conn.Pause()
+	w.lane.retire(w)
+	owner.OnResume(func() {
+		w.stall.Stop()
+		if !w.closed {
+			w.progress = w.lane.side.loop.Now()
+			w.conn.Resume()
+			w.closeIfDone()
+		}
+	})
+	if w.count > 0 {
+		w.stall = w.lane.side.loop.After(stallEvacuate, func() { w.evacuate(owner) })
+	}
+}
+
+// closeIfDone closes a retired wire that owes no replies.
+func (w *wire) closeIfDone() {
+	if w.retired && w.head == nil && w.conn != nil {
+		w.close()
+	}
+}
+
+// close closes the wire, whose fifo is the caller's business.
+func (w *wire) close() {
+	if w.closed {
+		return
+	}
+	w.closed = true
+	if w.conn != nil {
+		w.conn.Close()
+	}
+	w.stall.Stop()
+	w.lane.gone(w)
+}
+
+// silent tells that the node has owed a reply for too long.
+func (w *wire) silent(now time.Time) bool {
+	return w.head != nil && w.conn != nil && !w.conn.Paused() && now.Sub(w.progress) > silence
+}
+
+// EOF implements loop.Handler.
+func (w *wire) EOF() { w.lost(io.EOF) }
+
+// Closed implements loop.Handler.
+func (w *wire) Closed(err error) { w.lost(err) }
+
+// Drained implements loop.Handler.
+func (w *wire) Drained() {}
+
+// discard is the sink of what the sidecar sends for itself.
+type discard struct{}
+
+// Reply implements relay.Sink.
+func (discard) Reply(*relay.Request, []byte, bool) bool { return true }
+
+// Fail implements relay.Sink.
+func (discard) Fail(*relay.Request, error) {}
