@@ -1,0 +1,16 @@
+// Package origin is the database side of the sidecar: it knows which keys are rows of PostgreSQL, and loads them.
+//
+// Read it in this order:
+//
+//	capture.go, pattern.go   key patterns: "usr:{<user_id:int>}:profile"
+//	sql.go                   queries: @user_id becomes $1, always bound
+//	maps.go                  Compile: definitions in, Maps or every mistake out
+//	trie.go, overlap.go      which map a key belongs to, and the proof that it is one at most
+//	explain.go               the same question, answered for people
+//	resolver.go              what a miss does: one load per key, shared by all who wait for it
+//	database.go, load.go     one PostgreSQL: its pool, and a load as one round trip
+//	errors.go, sqlstate.go   what a client is told
+//	prepare.go               what a database says about the maps before they serve
+//
+// A miss goes Resolver.Get → Maps.Match → call → database.load → session.query → Cache.Fill → every waiter.
+package origin
