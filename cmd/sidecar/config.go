@@ -84,7 +84,7 @@ type OriginConfig struct {
 	Pool PoolConfig `mapstructure:"pool"`
 
 	// QueryMode is how queries are sent; auto lets the driver choose. Behind PgBouncer it is exec or cache_describe.
-	QueryMode string `mapstructure:"queryMode" default:"auto" oneof:"auto|cache_statement|cache_describe|describe_exec|exec"`
+	QueryMode string `mapstructure:"queryMode" default:"auto" oneof:"auto|cache_statement|cache_describe|exec"`
 }
 
 // PoolConfig bounds the connections to one origin.

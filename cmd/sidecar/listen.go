@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,16 +25,19 @@ func listenTCP(address string) ([]net.Listener, error) {
 		}
 		return []net.Listener{l}, nil
 	}
-	v4, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	v4, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
 	if err != nil {
 		return nil, err
 	}
 	_, port, _ = net.SplitHostPort(v4.Addr().String()) // the one chosen, where port is 0
-	v6, err := net.Listen("tcp", net.JoinHostPort("::1", port))
-	if err != nil {
-		return []net.Listener{v4}, nil // no IPv6 here
+	v6, err := net.Listen("tcp6", net.JoinHostPort("::1", port))
+	switch {
+	case err == nil:
+		return []net.Listener{v4, v6}, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, errors.Join(err, v4.Close())
 	}
-	return []net.Listener{v4, v6}, nil
+	return []net.Listener{v4}, nil // no IPv6 here
 }
 
 // httpServer serves one handler on one address.

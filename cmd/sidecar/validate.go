@@ -96,8 +96,8 @@ func (c *Config) validateOrigins(d *document) {
 		if o.Password.literal() != "" {
 			d.problem(at+"password", "%s", literalSecret)
 		}
-		if o.Pool.Max < 1 {
-			d.problem(at+"pool.max", "%d is too few: write 1 or more", o.Pool.Max)
+		if o.Pool.Max < 1 || o.Pool.Max > 1000 {
+			d.problem(at+"pool.max", "%d is out of bounds: write 1 to 1000", o.Pool.Max)
 		}
 		if o.Pool.Idle <= 0 {
 			d.problem(at+"pool.idle", "%s is too short: write a duration such as 30s", o.Pool.Idle)
@@ -112,7 +112,13 @@ const (
 
 // validateMaps compiles the maps, which finds what is wrong with each and between them, and looks up their origins.
 func (c *Config) validateMaps(d *document) {
+	seen := map[string]int{}
 	for i, m := range c.Maps {
+		if first, twice := seen[m.Name]; twice && m.Name != "" {
+			d.problem(fmt.Sprintf("maps[%d].name", i), "%q is taken by maps[%d]: names are unique", m.Name, first)
+		} else {
+			seen[m.Name] = i
+		}
 		c.validateMapOrigin(d, fmt.Sprintf("maps[%d].origin", i), m.Origin)
 	}
 	compiled, err := origin.Compile(c.definitions())
@@ -128,15 +134,20 @@ func (c *Config) validateMaps(d *document) {
 	c.compiled = compiled
 }
 
-// unjoin takes apart what errors.Join made.
+// unjoin takes apart what errors.Join made, however often.
 func unjoin(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	if err == nil {
+	joined, ok := err.(interface{ Unwrap() []error })
+	switch {
+	case err == nil:
 		return nil
+	case !ok:
+		return []error{err}
 	}
-	return []error{err}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, unjoin(err)...)
+	}
+	return all
 }
 
 func (c *Config) validateMapOrigin(d *document, at, name string) {
