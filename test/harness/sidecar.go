@@ -1,0 +1,186 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// SidecarOptions describes a sidecar to run.
+type SidecarOptions struct {
+	// Config is the YAML configuration without listen, admin and debug, which the harness adds.
+	Config string
+	// Listen, Admin and Debug are host:port; free loopback ports if empty. Listen names localhost, so the sidecar listens on ::1
+	// too where that exists.
+	Listen, Admin, Debug string
+
+	Args []string // more arguments of "sidecar run"
+	Env  []string // more "NAME=value"
+}
+
+// Sidecar is a running sidecar.
+type Sidecar struct {
+	*Process
+
+	// StartTime is how long it took from its start until it was ready.
+	StartTime time.Duration
+
+	options SidecarOptions
+	ports   []port
+	dir     string
+}
+
+// sidecarBinary is the path of the program, built from this module at the first use.
+var sidecarBinary once[string]
+
+// BuildSidecar builds the program once and returns its path: with the race detector if the caller has it.
+func BuildSidecar(ctx context.Context) (string, error) {
+	return sidecarBinary.get(func() (string, func(), error) {
+		dir, err := os.MkdirTemp("", "readthrough-bin-")
+		if err != nil {
+			return "", nil, err
+		}
+		remove := func() { _ = os.RemoveAll(dir) }
+		path := filepath.Join(dir, "sidecar")
+		args := []string{"build", "-o", path}
+		if raceEnabled {
+			args = append(args, "-race")
+		}
+		out, err := exec.CommandContext(ctx, "go", append(args, "readthrough/cmd/sidecar")...).CombinedOutput()
+		if err != nil {
+			remove()
+			return "", nil, fmt.Errorf("build the sidecar: %w\n%s", err, out)
+		}
+		return path, remove, nil
+	})
+}
+
+// StartSidecar builds the program if need be, runs it and waits until it is ready.
+func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error) {
+	binary, err := BuildSidecar(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sidecar{options: o}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	for addr, host := range map[*string]string{&s.options.Listen: "localhost", &s.options.Admin: "127.0.0.1", &s.options.Debug: "127.0.0.1"} {
+		if *addr != "" {
+			continue
+		}
+		p, err := reservePort()
+		if err != nil {
+			return nil, err
+		}
+		s.ports = append(s.ports, p)
+		*addr = net.JoinHostPort(host, p.String())
+	}
+	if s.dir, err = os.MkdirTemp("", "readthrough-sidecar-"); err != nil {
+		return nil, err
+	}
+	if err := s.WriteConfig(o.Config); err != nil {
+		return nil, err
+	}
+	started := time.Now()
+	s.Process, err = StartProcess(ProcessOptions{
+		Path: binary,
+		Args: append([]string{"run", "--config", s.ConfigFile()}, o.Args...),
+		Dir:  s.dir,
+		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1"}, o.Env...),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := awaitReady(ctx, s.Process, func() error { return s.ready(ctx) }); err != nil {
+		return nil, err
+	}
+	s.StartTime = time.Since(started)
+	return s, nil
+}
+
+// NewSidecar is StartSidecar for tests. The package's TestMain calls [Main].
+func NewSidecar(t testing.TB, o SidecarOptions) *Sidecar {
+	t.Helper()
+	s, err := StartSidecar(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Close()
+		if strings.Contains(s.Logs(), "WARNING: DATA RACE") {
+			t.Error("the sidecar has a data race")
+		}
+		showOutput(t, "the sidecar", s.Logs())
+	})
+	return s
+}
+
+// Addr is where clients connect, host:port.
+func (s *Sidecar) Addr() string {
+	return strings.Replace(s.options.Listen, "localhost:", "127.0.0.1:", 1)
+}
+
+// AdminURL is the address of the probes and metrics, without a path: http://host:port.
+func (s *Sidecar) AdminURL() string { return "http://" + s.options.Admin }
+
+// DebugURL is the address of the debug server, without a path.
+func (s *Sidecar) DebugURL() string { return "http://" + s.options.Debug }
+
+// ConfigFile is the path of the configuration that the sidecar was started with.
+func (s *Sidecar) ConfigFile() string { return filepath.Join(s.dir, "config.yaml") }
+
+// Logs is what the sidecar has logged.
+func (s *Sidecar) Logs() string { return s.Output() }
+
+// WriteConfig replaces the configuration file, in one step, by a configuration without listen, admin and debug.
+func (s *Sidecar) WriteConfig(yaml string) error {
+	text := fmt.Sprintf("listen: %q\nadmin: %q\ndebug: %q\n%s\n", s.options.Listen, s.options.Admin, s.options.Debug, yaml)
+	next := s.ConfigFile() + ".next"
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, s.ConfigFile())
+}
+
+// Close asks the sidecar to shut down and kills it if it takes more than two seconds, as clients that stay would make it.
+func (s *Sidecar) Close() {
+	if s.Process != nil {
+		s.end(syscall.SIGTERM, 2*time.Second)
+	}
+	for _, p := range s.ports {
+		p.release()
+	}
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir)
+	}
+}
+
+// ready is nil if the sidecar serves.
+func (s *Sidecar) ready(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.AdminURL()+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	// A connection of its own leaves no goroutine behind.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("/readyz answers %s", resp.Status)
+	}
+	return errors.Join(err, resp.Body.Close())
+}
