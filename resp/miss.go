@@ -24,7 +24,7 @@ var (
 
 func isNull(b []byte) bool { return bytes.Equal(b, nullBulk) || bytes.Equal(b, null) }
 
-// missed looks at the whole reply of an intercepted GET, and takes the place over when it is a miss: Redis has no value, and a
+// missed looks at the beginning of the reply to an intercepted GET, and takes the place over when it is a miss: Redis has no value, and a
 // map says where there may be one. The replies behind it wait.
 func (s *session) missed(p *place, raw, reply []byte) bool {
 	f := s.front
@@ -32,13 +32,11 @@ func (s *session) missed(p *place, raw, reply []byte) bool {
 		return false
 	}
 	key := frame.Args(f.args[:0], raw)[1]
-	if !isNull(reply) {
-		if reply[0] == '$' {
-			f.stats.Hits++
-		}
+	switch {
+	case reply[0] == '-', !f.resolver.Mapped(key):
 		return false
-	}
-	if !f.resolver.Mapped(key) {
+	case !isNull(reply):
+		f.stats.Hits++
 		return false
 	}
 	f.stats.Misses++

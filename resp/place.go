@@ -35,7 +35,7 @@ func (p *place) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 		}
 		return true
 	}
-	if p.intercept && last && !p.begun && s.missed(p, r.Raw, b) {
+	if p.intercept && !p.begun && s.missed(p, r.Raw, b) {
 		return true
 	}
 	if !p.begun {

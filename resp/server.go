@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +19,8 @@ import (
 
 // Options say what is served, and over what.
 type Options struct {
-	// Listen is host:port; the host localhost stands for 127.0.0.1 and, where there is IPv6, ::1.
-	Listen string
+	// Listeners accept the clients. The server closes them.
+	Listeners []net.Listener
 	// Loops and, for each, its Upstream.
 	Loops     []*loop.Loop
 	Upstreams []Upstream
@@ -42,12 +41,12 @@ type Server struct {
 	ended     sync.WaitGroup // fronts whose sessions have not all left
 }
 
-// firstID is where the clients' ids begin: far from those of the connections to Redis (RELAY-RULES 13).
+// firstID is where the clients' ids begin: far from those of the connections to Redis.
 const firstID = 1 << 40
 
-// Listen opens the listeners. Clients are served once the loops run.
-func Listen(opts Options) (*Server, error) {
-	s := &Server{log: opts.Logger}
+// New begins to accept clients. They are served once the loops run.
+func New(opts Options) *Server {
+	s := &Server{log: opts.Logger, listeners: opts.Listeners}
 	s.ids.Store(firstID)
 	for i, l := range opts.Loops {
 		f := &front{
@@ -57,43 +56,10 @@ func Listen(opts Options) (*Server, error) {
 		f.renew(f.side.Table())
 		s.fronts = append(s.fronts, f)
 	}
-	var err error
-	if s.listeners, err = listen(opts.Listen); err != nil {
-		return nil, err
-	}
 	for _, l := range s.listeners {
 		s.accepting.Go(func() { s.accept(l) })
 	}
-	return s, nil
-}
-
-// listen opens an address, and both loopback ones for localhost.
-func listen(addr string) ([]net.Listener, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if host != "localhost" {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return nil, fmt.Errorf("listen: %w", err)
-		}
-		return []net.Listener{l}, nil
-	}
-	v4, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", port))
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	port = strconv.Itoa(v4.Addr().(*net.TCPAddr).Port)
-	v6, err := net.Listen("tcp6", net.JoinHostPort("::1", port))
-	switch {
-	case err == nil:
-		return []net.Listener{v4, v6}, nil
-	case errors.Is(err, unix.EADDRINUSE):
-		v4.Close()
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	return []net.Listener{v4}, nil // no IPv6 here
+	return s
 }
 
 // Addrs are the addresses that are listened on.
@@ -163,24 +129,10 @@ func (s *Server) Close(ctx context.Context) error {
 	}
 }
 
-// Stats returns the figures of all loops up to now. It waits for the loops, and is an error when they do not come in time.
-func (s *Server) Stats(ctx context.Context) (Stats, error) {
-	var sum Stats
-	for _, f := range s.fronts {
-		one := make(chan Stats, 1)
-		if !f.loop.Post(func() {
-			st := f.stats.snapshot()
-			st.Clients = len(f.sessions)
-			one <- st
-		}) {
-			continue
-		}
-		select {
-		case st := <-one:
-			sum.Add(st)
-		case <-ctx.Done():
-			return sum, ctx.Err()
-		}
-	}
-	return sum, nil
+// Stats returns the figures of the i-th loop up to now. It must be called on that loop.
+func (s *Server) Stats(i int) Stats {
+	f := s.fronts[i]
+	st := f.stats.snapshot()
+	st.Clients = len(f.sessions)
+	return st
 }

@@ -134,7 +134,7 @@ func (s *session) mayRelay() bool {
 }
 
 // quiet tells whether no reply is outstanding, and has the session wait for that else. What changes the connections that a session
-// uses needs it (RELAY-RULES 1).
+// uses needs it.
 func (s *session) quiet() bool {
 	if s.outstanding > 0 {
 		s.paused = forQuiet
@@ -219,9 +219,14 @@ func (s *session) finishIfDone() {
 	}
 }
 
-// EOF implements loop.Handler. What the client has sent whole is still answered (RELAY-RULES 21).
+// EOF implements loop.Handler. What the client has sent whole is still answered.
 func (s *session) EOF() {
 	s.ended = true
+	if s.commands.Streaming() { // the rest of a large command will not come, nor then its reply
+		s.conn.Close()
+		s.leave()
+		return
+	}
 	s.settled()
 }
 
@@ -248,8 +253,7 @@ func (s *session) kill(reason string) {
 
 // finish ends the session when the client has read its replies, or after a while.
 func (s *session) finish() {
-	s.conn.Finish()
-	s.front.loop.After(lingering, s.conn.Close)
+	s.conn.Finish(lingering)
 	s.leave()
 }
 

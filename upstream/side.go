@@ -16,8 +16,8 @@ import (
 
 const (
 	tendEvery = time.Second
-	// laneIdle is how long a client's own identity keeps its connections after the last session has left it, and maxLanes how
-	// many identities a loop serves (RELAY-RULES 26).
+	// laneIdle is how long an identity keeps its connections after the last session has left it, and maxLanes how many
+	// identities a loop serves.
 	laneIdle = time.Minute
 	maxLanes = 256
 	// maxDials bounds the connections that a loop is making to Redis at a time, those that only check a password included.
@@ -34,6 +34,22 @@ type Stats struct {
 	PushesDropped         uint64
 	ReauthFailed          uint64
 	Wires, Lanes          int
+}
+
+// Add adds other's figures.
+func (s *Stats) Add(other Stats) {
+	s.Dials += other.Dials
+	s.DialsFailed += other.DialsFailed
+	s.Lost += other.Lost
+	s.Moved += other.Moved
+	s.Asked += other.Asked
+	s.Retried += other.Retried
+	s.Resent += other.Resent
+	s.Evacuated += other.Evacuated
+	s.PushesDropped += other.PushesDropped
+	s.ReauthFailed += other.ReauthFailed
+	s.Wires += other.Wires
+	s.Lanes += other.Lanes
 }
 
 // Side is the part of the upstream that lives on one loop. Its methods must be called there.
@@ -73,7 +89,7 @@ func (s *Side) tend() {
 	now := s.loop.Now()
 	for id, l := range s.lanes {
 		l.tend(now)
-		if l.users == 0 && id.Own && now.Sub(l.idle) > laneIdle {
+		if l.users == 0 && now.Sub(l.idle) > laneIdle {
 			l.close()
 			delete(s.lanes, id)
 		}

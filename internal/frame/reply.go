@@ -11,7 +11,7 @@ import (
 var ErrReply = errors.New("malformed reply from Redis")
 
 // Replies frames the replies of one connection to Redis, in constant memory at any depth of nesting: one counter holds how
-// many values the current reply still needs (RELAY-RULES 25: an aggregate adds its children, an attribute takes none). The zero
+// many values the current reply still needs (an aggregate adds its children, an attribute takes none). The zero
 // value is ready.
 type Replies struct {
 	left    int64 // values the reply needs still; 0 between replies

@@ -3,6 +3,7 @@ package loop
 import (
 	"io"
 	"syscall"
+	"time"
 )
 
 // Handler is what a connection belongs to. Its methods are called on the loop, and not after Close.
@@ -39,6 +40,8 @@ type Conn struct {
 	paused    bool
 	eof       bool
 	finishing bool
+	limit     time.Duration // of finishing
+	linger    *Timer        // ends finishing
 	closed    bool
 	polled    interest // as the poller knows it
 	inDirty   bool
@@ -159,14 +162,16 @@ func (c *Conn) Close() {
 		return
 	}
 	c.closed = true
+	c.linger.Stop()
 	c.loop.poll.remove(c)
 	c.loop.closing = append(c.loop.closing, c)
 }
 
-// Finish closes the connection when its output is written. Nothing is read any more, and the handler is called only if the
-// connection breaks before.
-func (c *Conn) Finish() {
+// Finish closes the connection when its output is written, or when the peer has not taken it within limit. Nothing is read any
+// more, and the handler is called only if the connection breaks before.
+func (c *Conn) Finish(limit time.Duration) {
 	c.finishing = true
+	c.limit = limit
 	c.Pause()
 	c.mark()
 }
@@ -355,9 +360,12 @@ func (c *Conn) flush() {
 	if waits != c.polled.write {
 		c.setInterest(interest{read: c.polled.read, write: waits})
 	}
-	if !waits && c.finishing {
+	if c.finishing && !waits {
 		c.Close()
 		return
+	}
+	if c.finishing && c.linger == nil {
+		c.linger = c.loop.After(c.limit, c.Close)
 	}
 	if c.notify >= 0 && c.Buffered() <= c.notify {
 		c.notify = -1

@@ -18,7 +18,7 @@ import (
 var ErrStopped = errors.New("event loop stopped")
 
 // readSize is the size in bytes of the buffer through which a loop reads, and so the most that one connection gets per turn
-// (RELAY-RULES 24). It bounds a raw system call too (RELAY-RULES 28).
+//. It bounds a raw system call too (RELAY-RULES 28).
 const readSize = 64 << 10
 
 // Loop is an event loop. All methods but New, Run, Post, Stop and Detach must be called on the loop: by a handler, a timer or a
@@ -36,7 +36,7 @@ type Loop struct {
 
 	dirty   []*Conn // have output to write this turn
 	resumed []*Conn // have kept input to handle this turn
-	closing []*Conn // their descriptors are closed when the turn ends (RELAY-RULES 29)
+	closing []*Conn // their descriptors are closed when the turn ends
 
 	timers  timers
 	buffers buffers

@@ -61,7 +61,7 @@ func (p *poller) wait(timeout time.Duration) (int, error) {
 	if timeout >= 0 {
 		ms = int(min((timeout+time.Millisecond-1)/time.Millisecond, 1<<30))
 	}
-	// This call may wait, so it must be an ordinary one: the scheduler takes the processor meanwhile (RELAY-RULES 28).
+	// This call may wait, so it must be an ordinary one: the scheduler takes the processor meanwhile.
 	n, err := unix.EpollWait(p.fd, p.events[:], ms)
 	if err == unix.EINTR {
 		return 0, nil
