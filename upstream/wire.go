@@ -11,7 +11,7 @@ import (
 )
 
 // silence is how long a node may owe a reply without sending a byte before its connection counts as lost. It is well over
-// Redis's busy-reply-threshold of five seconds, after which even a node in a slow script answers (RELAY-RULES 27).
+// Redis's busy-reply-threshold of five seconds, after which even a node in a slow script answers.
 const silence = 15 * time.Second
 
 var (
@@ -102,7 +102,7 @@ func (w *wire) Data(b []byte) (used int) {
 		part := b[used : used+n]
 		used += n
 		if w.parts.kind == '>' {
-			// The pushes of RESP3 belong to nobody on a shared connection (RELAY-RULES 18).
+			// The pushes of RESP3 belong to nobody on a shared connection.
 			if last {
 				w.lane.side.stats.PushesDropped++
 			}

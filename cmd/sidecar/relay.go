@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"readthrough/internal/loop"
+	wire "readthrough/internal/relay"
 	"readthrough/origin"
 	"readthrough/resp"
 	"readthrough/upstream"
@@ -70,7 +71,15 @@ func newRelay(d relayDeps) (_ relay, err error) {
 type missResolver struct{ *origin.Resolver }
 
 func (r missResolver) Get(key []byte, done func(value []byte, found bool, err error)) {
-	r.Resolver.Get(key, func(a origin.Answer) { done(a.Value, a.Found, a.Err) })
+	r.Resolver.Get(key, func(a origin.Answer) { done(a.Value, a.Found, replyError(a.Err)) })
+}
+
+// replyError is an origin's error as the text of a RESP error, with its own prefix.
+func replyError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return wire.Error(err.Error())
 }
 
 func (p *product) Serve() error {

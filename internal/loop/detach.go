@@ -12,8 +12,8 @@ import (
 
 // Detach makes a connection that was dialled or accepted with package net into a descriptor for Add, and closes it where it no
 // longer serves. A connection that is no plain socket, such as TLS, stays open and is pumped by two goroutines through a socket
-// pair, so that the loop sees plain bytes; back-pressure, half-close and failure of either side reach the other (RELAY-RULES
-// 30). It may be called from any goroutine.
+// pair, so that the loop sees plain bytes; back-pressure, half-close and failure of either side reach the other. It may be
+// called from any goroutine.
 func (l *Loop) Detach(conn net.Conn) (fd int, err error) {
 	if sc, ok := conn.(syscall.Conn); ok {
 		defer conn.Close()

@@ -17,8 +17,8 @@ import (
 // ErrStopped is what connections that are open when the loop stops are closed with.
 var ErrStopped = errors.New("event loop stopped")
 
-// readSize is the size in bytes of the buffer through which a loop reads, and so the most that one connection gets per turn
-//. It bounds a raw system call too (RELAY-RULES 28).
+// readSize is the size in bytes of the buffer through which a loop reads, and so the most that one connection gets per turn.
+// It bounds a raw system call too.
 const readSize = 64 << 10
 
 // Loop is an event loop. All methods but New, Run, Post, Stop and Detach must be called on the loop: by a handler, a timer or a
