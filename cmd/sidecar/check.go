@@ -183,10 +183,15 @@ func captures(m *origin.Map) string {
 	return typedList("", list)
 }
 
+// ownUser is the name for a Redis user of the sidecar's own, where it has none: the least rule would take every other right
+// from the default user.
+const ownUser = "readthrough"
+
 // rights prints the least ACL rule; the error joins what the user lacks.
 func (r reporter) rights(rights upstream.Rights) error {
+	rule := strings.Replace(rights.Rule, "SETUSER default ", "SETUSER "+ownUser+" ", 1)
 	fmt.Fprintf(r.out, "\nredis: connected as %s. The least rule for what the sidecar does by itself, on every node; add the password,\n"+
-		"and the commands and keys that the application uses, which run as the same user:\n\n  %s\n", rights.User, rights.Rule)
+		"and the commands and keys that the application uses, which run as the same user:\n\n  %s\n", rights.User, rule)
 	var errs []error
 	for _, m := range rights.Missing {
 		about := ""
