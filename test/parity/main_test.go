@@ -1,0 +1,9 @@
+package parity
+
+import (
+	"testing"
+
+	"readthrough/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
