@@ -183,15 +183,18 @@ func TestFollowSymlinkSwap(t *testing.T) {
 		changes := 0
 		go watchFile(t.Context(), path, since, func() { changes++ })
 		time.Sleep(10 * watchInterval)
+		synctest.Wait()
 		if changes != 0 {
 			t.Fatalf("%d changes before the first", changes)
 		}
 		swap("..2", twoMaps)
 		time.Sleep(2*watchInterval + watchInterval/2)
+		synctest.Wait()
 		if changes != 1 {
 			t.Fatalf("%d changes after the swap, want 1", changes)
 		}
 		time.Sleep(10 * watchInterval)
+		synctest.Wait()
 		if changes != 1 {
 			t.Errorf("%d changes for one swap", changes)
 		}
@@ -210,6 +213,7 @@ func TestFollowWaitsForTheWriter(t *testing.T) {
 			time.Sleep(watchInterval)
 		}
 		time.Sleep(watchInterval)
+		synctest.Wait()
 		if !slices.Equal(seen, []string{"123"}) {
 			t.Errorf("taken: %q", seen)
 		}

@@ -243,6 +243,10 @@ func (p *program) drain(served <-chan error) error {
 	go func() { down <- errors.Join(p.relay.Shutdown(ctx), <-served) }()
 	select {
 	case err := <-down:
+		if errors.Is(err, context.DeadlineExceeded) {
+			p.log.Warn("not every answer in flight has come in time", zap.Error(err))
+			return nil
+		}
 		return err
 	case s := <-p.options.signals:
 		return killedError{s}

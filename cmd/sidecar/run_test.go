@@ -25,7 +25,7 @@ type fakeRelay struct {
 	clients  atomic.Int32
 	served   chan error // what Serve returns
 	stopping chan struct{}
-	hang     chan struct{} // Shutdown waits for it; nil: it does not
+	hang     chan struct{} // Shutdown waits for it or for its deadline; nil: it does not
 	stopped  time.Time
 	liveErr  atomic.Pointer[error]
 	maps     atomic.Pointer[Config]
@@ -45,11 +45,16 @@ func (f *fakeRelay) Clients() int { return int(f.clients.Load()) }
 func (f *fakeRelay) Shutdown(ctx context.Context) error {
 	f.stopped = time.Now()
 	close(f.stopping)
-	if f.hang != nil {
-		<-f.hang
+	defer func() { f.served <- nil }()
+	if f.hang == nil {
+		return nil
 	}
-	f.served <- nil
-	return nil
+	select {
+	case <-f.hang:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 func (f *fakeRelay) Live(context.Context) error {
 	if err := f.liveErr.Load(); err != nil {
@@ -115,6 +120,17 @@ func TestDrainEndsWithTheGrace(t *testing.T) {
 		err, _ := drainTest(t, f, 30*time.Second, nil, func() {})
 		if err != nil || f.stopped.Sub(began) != 30*time.Second {
 			t.Errorf("shut down after %s with %v, want 30s", f.stopped.Sub(began), err)
+		}
+	})
+}
+
+// TestDrainDoesNotWaitForEver has an answer that never comes: the end is late, and no failure.
+func TestDrainDoesNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeRelay(0)
+		f.hang = make(chan struct{})
+		if err, took := drainTest(t, f, time.Minute, nil, func() {}); err != nil || took != answerTimeout {
+			t.Errorf("ended after %s with %v", took, err)
 		}
 	})
 }
