@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,7 +31,7 @@ func fetchCommands(ctx context.Context, c *client) (*command.Table, error) {
 		return nil, err
 	}
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("reply of COMMAND: it is empty")
+		return nil, errors.New("reply of COMMAND: it is empty")
 	}
 	if !slices.ContainsFunc(entries, func(e command.Entry) bool { return len(e.KeySpecs) > 0 }) {
 		return command.Snapshot(), nil

@@ -30,7 +30,7 @@ type MissingRight struct {
 	Command string // in ACL words: "get", "cluster|slots"
 	Map     string // whose keys it is about; empty for commands without a key
 	Reason  string // Redis's answer
-	Grant   string // what the rule lacks, such as "+get" or "~usr:profile:*"
+	Grant   string // what the rule lacks, such as "+get" or "~usr:profile:*"; empty where Redis does not have the command
 }
 
 // probe is one command that the sidecar sends, in a form that changes nothing.
@@ -123,21 +123,26 @@ func checkNode(ctx context.Context, c *client, probes []probe) (user string, mis
 	if results == nil {
 		return "", nil, err
 	}
-	user, _ = results[0].ToString()
+	if reply, err := results[0].ToMessage(); err == nil {
+		user = text(reply)
+	}
 	for i, p := range probes {
 		reply := results[i+1].Error()
 		reason := errorText(reply)
 		// A right is missing when the command is refused by the ACL, or does not exist here. Any other error, such as MOVED,
 		// comes after that.
-		if !hasCode(reply, "NOPERM") && !strings.HasPrefix(reason, "unknown command") {
-			continue
-		}
-		m := MissingRight{Node: c.addr, Command: p.name, Reason: reason, Grant: "+" + p.name}
+		m := MissingRight{Node: c.addr, Command: p.name, Reason: reason}
 		if p.need != nil {
 			m.Map = p.need.Map
-			if aboutKeys(reason) {
-				m.Grant = "~" + pattern(p.need.Prefix)
-			}
+		}
+		switch {
+		case strings.HasPrefix(reason, "unknown command"):
+		case !hasCode(reply, "NOPERM"):
+			continue
+		case p.need != nil && aboutKeys(reason):
+			m.Grant = "~" + pattern(p.need.Prefix)
+		default:
+			m.Grant = "+" + p.name
 		}
 		missing = append(missing, m)
 	}

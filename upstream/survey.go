@@ -159,23 +159,29 @@ func askAll(ctx context.Context, cs *clients, addrs []string) (views []*nodeView
 
 // askNode gets one node's view.
 func askNode(ctx context.Context, c *client) (*nodeView, error) {
-	// HELLO without arguments changes nothing and needs no right, unlike INFO.
-	results, err := c.do(ctx, []string{"HELLO"}, []string{"CLUSTER", "INFO"}, []string{"CLUSTER", "SLOTS"})
+	// HELLO without arguments changes nothing and needs no right, unlike INFO. Redis 5 does not have it, 6.0 not in this form.
+	results, err := c.do(ctx, []string{"HELLO"})
 	if results == nil {
 		return nil, err
 	}
-	v := &nodeView{client: c}
-	hello, _ := results[0].AsMap() // Redis 5 has none, 6.0 not without arguments
-	mode := text(hello["mode"])
-	v.version = text(hello["version"])
+	hello, _ := results[0].AsMap()
+	v := &nodeView{client: c, version: text(hello["version"])}
 	v.software = v.version + modules(hello["modules"])
-	if mode == "sentinel" {
+	switch text(hello["mode"]) {
+	case "sentinel":
 		return nil, fmt.Errorf("%s is a Redis Sentinel: give the addresses of Redis nodes", c.addr)
-	}
-	slots, err := results[2].ToAny()
-	if mode == "standalone" || notCluster(err) {
+	case "standalone":
 		v.topology = standalone(c.addr)
 		v.settled = text(hello["role"]) != "replica"
+		return v, nil
+	}
+	results, err = c.do(ctx, []string{"CLUSTER", "SLOTS"}, []string{"CLUSTER", "INFO"})
+	if results == nil {
+		return nil, err
+	}
+	slots, err := results[0].ToAny()
+	if notCluster(err) {
+		v.topology, v.settled = standalone(c.addr), true
 		return v, nil
 	}
 	if err != nil {
@@ -229,7 +235,10 @@ func modules(m rueidis.RedisMessage) string {
 	return strings.Join(names, "")
 }
 
+// text returns a string reply, empty for any other. (ToString returns the text of an error along with the error.)
 func text(m rueidis.RedisMessage) string {
-	s, _ := m.ToString()
-	return s
+	if s, err := m.ToString(); err == nil {
+		return s
+	}
+	return ""
 }
