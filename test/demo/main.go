@@ -72,7 +72,8 @@ func run(ctx context.Context, out io.Writer, port int, check bool) (err error) {
 	sidecar, err := harness.StartSidecar(ctx, harness.SidecarOptions{
 		Config: config,
 		Listen: fmt.Sprintf("localhost:%d", port), Admin: fmt.Sprintf("localhost:%d", port+1), Debug: fmt.Sprintf("localhost:%d", port+2),
-		Env: []string{"REDIS_ADDRESS=" + cluster.Addrs()[0], "ORIGIN_URL=" + postgres.URL(database)},
+		Args: []string{"--state-dir="}, // else a copy of the configuration would stay behind
+		Env:  []string{"REDIS_ADDRESS=" + cluster.Addrs()[0], "ORIGIN_URL=" + postgres.URL(database)},
 	})
 	if err != nil {
 		return err
