@@ -20,7 +20,7 @@ func available(port int) error {
 			continue
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("port %d is in use by %s: end it, or choose another port with make demo PORT=7380", port, owner(port))
+			return fmt.Errorf("port %d is in use by %s: end it, or choose another one: make demo DEMOFLAGS='-port 7380'", port, owner(port))
 		}
 	}
 	return nil
