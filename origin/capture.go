@@ -74,6 +74,8 @@ func (t CaptureType) end(key []byte, start int, stop string) int {
 			return -1
 		}
 		return start + len(span)
+	case Int:
+		return intEnd(key, start)
 	default:
 		var p progress
 		i := start
@@ -89,6 +91,32 @@ func (t CaptureType) end(key []byte, start int, stop string) int {
 		}
 		return i
 	}
+}
+
+// The digits of the largest and the smallest int64.
+const (
+	maxInt = "9223372036854775807"
+	minInt = "9223372036854775808"
+)
+
+// intEnd is end for Int, which is what most keys have. It accepts what stepInt accepts.
+func intEnd(key []byte, start int) int {
+	digits := start
+	if digits < len(key) && key[digits] == '-' {
+		digits++
+	}
+	i := digits
+	for i < len(key) && isDigit(rune(key[i])) {
+		i++
+	}
+	n := i - digits
+	switch {
+	case n == 0 || n > len(maxInt) || key[digits] == '0' && i-start > 1:
+		return -1
+	case n == len(maxInt) && string(key[digits:i]) > maxInt && (digits == start || string(key[digits:i]) > minInt):
+		return -1
+	}
+	return i
 }
 
 // follows reports whether a literal may begin with r after a capture of this type: where the capture would swallow it, the
@@ -154,12 +182,12 @@ func (p progress) stepInt(r rune) (progress, bool) {
 		p.minus = true
 		return p, ok
 	}
-	if !isDigit(r) || p.v == 1 || p.n == 19 {
-		return p, false
-	}
-	limit := "9223372036854775807"
+	limit := maxInt
 	if p.minus {
-		limit = "9223372036854775808"
+		limit = minInt
+	}
+	if !isDigit(r) || p.v == 1 || int(p.n) == len(limit) {
+		return p, false
 	}
 	if p.n == 0 && r == '0' {
 		p.v = 1
@@ -171,7 +199,7 @@ func (p progress) stepInt(r rune) (progress, bool) {
 		p.cmp = int8(min(1, max(-1, r-rune(limit[p.n]))))
 	}
 	p.n++
-	return p, p.n < 19 || p.cmp <= 0
+	return p, int(p.n) < len(limit) || p.cmp <= 0
 }
 
 func (p progress) stepDate(r rune) (progress, bool) {

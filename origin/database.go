@@ -131,11 +131,16 @@ type settingsError struct {
 func (e *settingsError) Error() string { return e.problem }
 func (e *settingsError) Unwrap() error { return e.cause }
 
-// settings asks for the connection settings as they are now.
-func (d *database) settings(ctx context.Context) (*pgx.ConnConfig, error) {
+// settings asks for the connection settings as they are now. It runs on goroutines of the pool, where a panic in what it asks
+// would end the program.
+func (d *database) settings(ctx context.Context) (_ *pgx.ConnConfig, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &settingsError{"the connection settings cannot be read", fmt.Errorf("panic: %v", p)}
+		}
+	}()
 	var url string
 	if d.conf.URL != nil {
-		var err error
 		if url, err = d.conf.URL(ctx); err != nil {
 			return nil, &settingsError{"the connection settings cannot be read", err}
 		}

@@ -78,10 +78,10 @@ func queryFailure(ctx context.Context, m *Map, err error) *Error {
 	switch {
 	case errors.As(err, &misfit):
 		return newError(CodeError, m, err, "%s", misfit)
-	case errors.As(err, &pgErr) && pgErr.Code == stateQueryCanceled, errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return timeoutError(m, m.Timeout, err)
-	case ctx.Err() != nil:
+	case errors.Is(ctx.Err(), context.Canceled):
 		return newError(CodeDown, m, err, "the sidecar is shutting down")
+	case errors.As(err, &pgErr) && pgErr.Code == stateQueryCanceled, ctx.Err() != nil:
+		return timeoutError(m, m.Timeout, err)
 	case pgErr != nil:
 		return newError(CodeError, m, err, "%s", describe(pgErr))
 	default:
