@@ -70,13 +70,12 @@ func (c *Commands) Next(b []byte) (n int, status Status, err error) {
 		if b[0] != '*' {
 			return c.nextInline(b)
 		}
-		c.search = max(c.search, 1)
 		c.args, c.seen, c.bulk = 0, 0, -1
 		head, ok, err := c.header(b, 0, "too big mbulk count string")
 		if !ok || err != nil {
 			return 0, Incomplete, err
 		}
-		count, ok := parseInt(head)
+		count, ok := parseInt(head[1:])
 		if !ok || count > math.MaxInt32 {
 			return 0, Incomplete, ProtocolError("ERR Protocol error: invalid multibulk length")
 		}
@@ -126,8 +125,8 @@ func (c *Commands) Stream(b []byte) (n int, status Status, err error) {
 // Unread forgets the command that Next just returned, so that it is framed again from its first byte.
 func (c *Commands) Unread() { c.pos, c.search, c.streaming = 0, 0, false }
 
-// header finds the line that starts at b[start] with a type byte and moves pos behind it. It is not ok when more bytes are
-// needed. search must stand at start+1 or where an earlier call left it.
+// header finds the line that starts at b[start] and moves pos behind it. It is not ok when more bytes are needed. The line may be
+// empty. search must stand at start or where an earlier call left it.
 func (c *Commands) header(b []byte, start int, tooBig string) (line []byte, ok bool, err error) {
 	at, next := indexLine(b, c.search, '\r')
 	c.search = next
@@ -141,7 +140,7 @@ func (c *Commands) header(b []byte, start int, tooBig string) (line []byte, ok b
 		return nil, false, nil
 	}
 	c.pos = at + 2
-	return b[start+1 : at], true, nil
+	return b[start:at], true, nil
 }
 
 // arguments scans as many arguments as b holds, noting the places of the first ones when collecting. When it is not, whole
@@ -157,9 +156,7 @@ func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err e
 				break
 			} else {
 				c.pos = pos
-				if c.search <= pos {
-					c.search = pos
-				}
+				c.search = max(c.search, pos)
 				head, ok, err := c.header(b, pos, "too big bulk count string")
 				if !ok || err != nil {
 					return false, false, err
@@ -167,7 +164,7 @@ func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err e
 				if b[pos] != '$' {
 					return false, false, ProtocolError("ERR Protocol error: expected '$', got '" + printable(b[pos]) + "'")
 				}
-				size, ok := parseInt(head)
+				size, ok := parseInt(head[1:])
 				if !ok || size < 0 || size > maxBulk {
 					return false, false, ProtocolError("ERR Protocol error: invalid bulk length")
 				}

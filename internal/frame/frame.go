@@ -42,6 +42,9 @@ func parseInt(b []byte) (int64, bool) {
 // indexLine looks for the first end in b[from:] as C's strchr does, which stops at a NUL: Redis never finds a line end behind
 // one. It returns the index of end, or -1 and the index from which a later call, with more bytes, has to go on.
 func indexLine(b []byte, from int, end byte) (at, next int) {
+	if from < len(b) && b[from] == 0 { // an earlier call has found it
+		return -1, from
+	}
 	at = bytes.IndexByte(b[from:], end)
 	searched := b[from:]
 	if at >= 0 {
