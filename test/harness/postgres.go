@@ -103,7 +103,7 @@ func (pg *Postgres) create(ctx context.Context) error {
 		},
 		Dir: pg.dir, credential: pg.owner,
 	})
-	if err != nil {
+	if err = errors.Join(err, os.Remove(passwordFile)); err != nil {
 		return err
 	}
 	lines := []string{

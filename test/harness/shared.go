@@ -21,6 +21,9 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// Long says whether tests shall run at full length (make test-long), with more seeds and for longer, but no other tests.
+func Long() bool { return os.Getenv("READTHROUGH_LONG") != "" }
+
 // shared is what to close, the latest first.
 var shared struct {
 	mu      sync.Mutex

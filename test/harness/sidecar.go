@@ -51,7 +51,7 @@ func BuildSidecar(ctx context.Context) (string, error) {
 		}
 		remove := func() { _ = os.RemoveAll(dir) }
 		path := filepath.Join(dir, "sidecar")
-		args := []string{"build", "-o", path}
+		args := []string{"build", "-buildvcs=false", "-o", path}
 		if raceEnabled {
 			args = append(args, "-race")
 		}

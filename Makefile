@@ -1,0 +1,82 @@
+# Every target installs what it alone needs (test/deps.sh); "make help" lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+# Linters and benchstat, in versions pinned in a module of their own, so that the product does not depend on them.
+TOOL := $(GO) tool -modfile=test/tools/go.mod
+# More flags of "go test", such as -v or -run.
+TESTFLAGS ?=
+# How long "make fuzz" runs each target.
+FUZZTIME ?= 30s
+# What "make bench" and "make demo" are given, such as BENCHFLAGS="-rounds 5".
+BENCHFLAGS ?=
+DEMOFLAGS ?=
+# The revision that "make bench-compare" compares with, and the benchmarks.
+REF ?= HEAD~1
+BENCH ?= .
+
+.PHONY: help
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Builds bin/sidecar
+	@test/deps.sh go
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/sidecar ./cmd/sidecar
+
+.PHONY: test
+test: ## Unit tests, fuzz seeds and integration with real servers, with the race detector; up to 10 minutes
+	@test/deps.sh go gcc redis postgres pgbouncer
+	$(GO) test -race -timeout 10m $(TESTFLAGS) ./...
+
+.PHONY: test-long
+test-long: ## Everything at full length: long tests, then each fuzz target for FUZZTIME
+	@test/deps.sh go gcc redis postgres pgbouncer
+	READTHROUGH_LONG=1 $(GO) test -race -count=1 -timeout 2h $(TESTFLAGS) ./...
+	test/fuzz.sh $(FUZZTIME)
+
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZTIME (30s)
+	@test/deps.sh go redis
+	test/fuzz.sh $(FUZZTIME)
+
+.PHONY: lint
+lint: ## Linters, formatting and the syntax of scripts; the first run builds golangci-lint (minutes)
+	@test/deps.sh go
+	$(TOOL) golangci-lint run ./...
+	bash -n test/*.sh .ci/run
+
+.PHONY: fmt
+fmt: ## Formats the code
+	@test/deps.sh go
+	$(TOOL) golangci-lint fmt ./...
+
+.PHONY: bench
+bench: ## Measures the sidecar beside direct Redis, twemproxy and HAProxy; BENCHFLAGS are passed on
+	@test/deps.sh go redis postgres nutcracker haproxy
+	$(GO) run ./test/bench $(BENCHFLAGS)
+
+.PHONY: bench-compare
+bench-compare: ## Compares Go benchmarks (BENCH) with another revision (REF) by benchstat
+	@test/deps.sh go redis
+	old=$$(mktemp -d); trap 'git worktree remove --force "$$old"' EXIT; \
+	git worktree add --quiet --detach "$$old" $(REF); \
+	(cd "$$old" && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./...) >"$$old/old.txt"; \
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./... >"$$old/new.txt"; \
+	$(TOOL) benchstat "$$old/old.txt" "$$old/new.txt"
+
+.PHONY: demo
+demo: ## Runs a Redis Cluster, a PostgreSQL with data and the sidecar on 6380, until Ctrl-C
+	@test/deps.sh go redis postgres
+	$(GO) run ./test/demo $(DEMOFLAGS)
+
+.PHONY: demo-check
+demo-check: ## The same without a person: runs the demo's commands and compares their answers
+	@test/deps.sh go redis postgres
+	$(GO) run ./test/demo -check $(DEMOFLAGS)
+
+.PHONY: clean
+clean: ## Removes what was built
+	rm -rf bin
