@@ -254,17 +254,17 @@ type backoff struct {
 	cause    error     // of the last failure
 }
 
-// errBackoff refuses an attempt to connect that comes too soon.
-type errBackoff struct{ cause error }
+// backoffError refuses an attempt to connect that comes too soon.
+type backoffError struct{ cause error }
 
-func (e errBackoff) Error() string { return "waiting before the next attempt to connect" }
-func (e errBackoff) Unwrap() error { return e.cause }
+func (e backoffError) Error() string { return "waiting before the next attempt to connect" }
+func (e backoffError) Unwrap() error { return e.cause }
 
 func (b *backoff) refuses() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.failures > 0 && time.Now().Before(b.until) {
-		return errBackoff{b.cause}
+		return backoffError{b.cause}
 	}
 	return nil
 }
@@ -311,7 +311,7 @@ func (d *database) acquire(ctx context.Context, m *Map) (*pgxpool.Conn, *Error) 
 		if ctx.Err() != nil {
 			return nil, d.acquireTimeout(ctx, m, err)
 		}
-		var refused errBackoff
+		var refused backoffError
 		if errors.As(err, &refused) {
 			err = refused.cause
 		}

@@ -1,6 +1,8 @@
 package origin
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -225,6 +227,19 @@ func TestPreparedStatementsAreBounded(t *testing.T) {
 	expect(t, r, "count", "6") // the bound, and the statement that goes over it
 }
 
+// Two pods with different maps, both taking a PgBouncer for a server, must never run each other's statements.
+func TestNamesOfStatementsBehindPgBouncer(t *testing.T) {
+	pg := harness.NewPostgres(t, harness.PostgresOptions{})
+	bouncer := harness.NewPgBouncer(t, pg, harness.PgBouncerOptions{Config: []string{"default_pool_size = 1"}})
+	database := Database{URL: static(bouncer.URL("postgres")), MaxConns: 1}
+	users := newResolver(t, database, Options{}, Definition{Key: "k", Query: "select 'user'", Value: Column})
+	orders := newResolver(t, database, Options{}, Definition{Key: "k", Query: "select 'order'", Value: Column})
+	for range 3 {
+		expect(t, users, "k", "user")
+		expect(t, orders, "k", "order")
+	}
+}
+
 func TestValueTooLarge(t *testing.T) {
 	db := harness.NewDatabase(t)
 	r := newResolver(t, Database{URL: static(db.URL())}, Options{MaxValue: 1000},
@@ -264,11 +279,38 @@ func TestPgBouncer(t *testing.T) {
 				expect(t, r, fmt.Sprint(i+1), fmt.Sprintf(`{"id":%d,"v":"2024-01-01T00:00:00+00:00"}`, i+1))
 			}
 			noneActive(t, &harness.Database{Server: pg, Name: "postgres"})
+			if report, err := r.Prepare(t.Context()); err != nil || fmt.Sprint(report.Maps[0].Params, report.Maps[0].Columns) !=
+				"[{id integer}] [{id integer} {v timestamp with time zone}]" {
+				t.Errorf("got %v, %v", report, err)
+			}
 			if mode != CacheStatement && r.first.unnamed.Load() {
 				t.Error("a statement was given a name")
 			}
 		})
 	}
+	// A load that is given up is canceled through PgBouncer, which has keys of its own.
+	impatient, err := NewResolver(Options{Databases: []Database{{Name: "main", URL: static(url), QueryMode: Exec}}, Maps: mustCompile(t,
+		Definition{Key: "k", Query: "select pg_sleep(60)"})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := begin(impatient, "k")
+	eventually(t, func() error {
+		if impatient.first.pool.Stat().AcquiredConns() == 0 {
+			return errors.New("not connected yet")
+		}
+		return nil
+	})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := impatient.Close(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got := show(await(t, answer)); got != "-ORIGINDOWN map m: the sidecar is shutting down" {
+		t.Errorf("got %s", got)
+	}
+	noneActive(t, &harness.Database{Server: pg, Name: "postgres"})
+
 	// A server connection that an error has left must be as good as new to its next client.
 	r := newResolver(t, Database{URL: static(url), QueryMode: Exec}, Options{}, Definition{Key: "<s>", Query: "select current_setting(@s)", Value: Column})
 	expect(t, r, "bytea_output", "hex")

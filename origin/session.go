@@ -2,6 +2,7 @@ package origin
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ type session struct {
 	capacity int  // of prepared
 	prepared map[string]*prepared
 	outdated []string // names to be given back
-	clock    int      // counts names and uses
+	clock    int      // counts uses of prepared
 	checked  map[*Map]*pgconn.StatementDescription
 }
 
@@ -187,7 +188,7 @@ func (b *batch) query(sql string, args [][]byte, handler func(result any) error)
 	s.clock++
 	statement := s.prepared[sql]
 	if statement == nil {
-		statement = &prepared{name: "readthrough_" + strconv.Itoa(s.clock)}
+		statement = &prepared{name: statementName(sql)}
 		b.pipeline.SendPrepare(statement.name, sql, nil)
 		b.expect(func(any) error {
 			s.prepared[sql] = statement
@@ -197,6 +198,13 @@ func (b *batch) query(sql string, args [][]byte, handler func(result any) error)
 	statement.last = s.clock
 	b.pipeline.SendQueryPrepared(statement.name, args, nil, nil)
 	b.expect(handler)
+}
+
+// statementName is made of what the statement says. Behind a pooler that is taken for a server, a name may meet a statement that
+// another pod has prepared: it is the same one then.
+func statementName(sql string) string {
+	sum := sha256.Sum256([]byte(sql))
+	return "readthrough_" + hex.EncodeToString(sum[:16])
 }
 
 // giveBack sends the names that are no longer wanted. It goes first, where no error can make the server skip it.
