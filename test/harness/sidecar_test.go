@@ -17,15 +17,15 @@ func TestSidecarServesAndStops(t *testing.T) {
 	config := fmt.Sprintf(`
 apiVersion: readthrough/v1
 upstream: {addresses: [%q]}
-origins: [{name: main, url: %q}]
+origins: [{name: main, url: "${ORIGIN_URL}"}]
 maps:
   - name: tier
     key: "tier:<user_id:int>"
     query: SELECT tier FROM users WHERE user_id = @user_id
     value: column
     ttl: 1h
-`, redis.Addr(), db.URL())
-	s := NewSidecar(t, SidecarOptions{Config: config})
+`, redis.Addr())
+	s := NewSidecar(t, SidecarOptions{Config: config, Env: []string{"ORIGIN_URL=" + db.URL()}})
 	if got := NewConn(t, s.Addr()).MustDo(t, "GET", "tier:1"); got != "$4\r\ngold\r\n" {
 		t.Errorf("GET = %q\n%s", got, s.Logs())
 	}
@@ -61,7 +61,7 @@ maps:
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // less than the grace that the first signal gives
 	defer cancel()
 	if _, err := s.Wait(ctx); err != nil {
 		t.Error(err)
