@@ -56,11 +56,6 @@ const (
 	// connectTimeout bounds one attempt to connect where the settings have no connect_timeout. The attempt goes on when the load
 	// that began it has given up.
 	connectTimeout = 5 * time.Second
-
-	// A load that is out of time is ended by statement_timeout, on its own connection. When nothing has come for cancelDelay after
-	// that, a cancel request follows; when nothing has come for abandonDelay, the connection is given up.
-	cancelDelay  = 50 * time.Millisecond
-	abandonDelay = time.Second
 )
 
 // database is one origin at work.
@@ -182,7 +177,7 @@ func (d *database) settings(ctx context.Context) (_ *pgx.ConnConfig, err error) 
 	config.MaxProtocolMessageBodyLen = 2*d.maxValue + 4096 // bytea comes as hexadecimal digits
 	config.Tracer = connectTracer{d}
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
-		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, CancelRequestDelay: cancelDelay, DeadlineDelay: abandonDelay}
+		return &cancelHandler{conn: conn}
 	}
 	return config, nil
 }

@@ -8,7 +8,9 @@
 //	trie.go, overlap.go      which map a key belongs to, and the proof that it is one at most
 //	explain.go               the same question, answered for people
 //	resolver.go              what a miss does: one load per key, shared by all who wait for it
-//	database.go, load.go     one PostgreSQL: its pool, and a load as one round trip
+//	database.go              one PostgreSQL: its settings and its pool
+//	load.go, session.go      a load, as one round trip
+//	cancel.go                a load whose time is up
 //	errors.go, sqlstate.go   what a client is told
 //	prepare.go               what a database says about the maps before they serve
 //
