@@ -14,6 +14,11 @@ import (
 // session has to wait, and then sees the command again.
 func (s *session) command(large bool) bool {
 	info := s.front.find(&s.commands)
+	if t := s.transaction; t != nil {
+		if ok, handled := t.command(info, large); handled {
+			return ok
+		}
+	}
 	if info == nil || !info.ArityOK(s.commands.N) {
 		return s.relay(info, relay.AnyNode, large) // Redis's own error is the answer
 	}
@@ -31,6 +36,9 @@ func (s *session) command(large bool) bool {
 	case command.Private:
 		if info.Reason == command.ReasonBlocking && !large && !info.Blocks(s.args()) {
 			return s.relay(info, s.slotOf(info, large), large)
+		}
+		if info.Reason == command.ReasonTransaction && !large {
+			return s.transact(info)
 		}
 		return s.unsupported(info, "needs a connection of its own", large)
 	}

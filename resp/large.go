@@ -23,7 +23,17 @@ func (s *session) beginLarge(info *command.Info, at int) bool {
 	p := s.front.take(s, info)
 	p.Slot = at
 	s.send(p, 0)
-	s.large = s.lane.Link(at)
+	link := s.lane.Link(at)
+	p.inspect = func(b []byte, first, _ bool) bool {
+		if first && b[0] == '-' {
+			if _, _, is := s.lane.Redirected(b, link.Addr()); is {
+				p.fail(errMovedLarge)
+				return true
+			}
+		}
+		return false
+	}
+	s.large = link
 	s.large.Send(&p.Request, s.commands.Raw)
 	return true
 }
@@ -62,7 +72,7 @@ func (s *session) discardLarge(large bool) {
 // endLarge gives the link back when its command is whole and answered.
 func (s *session) endLarge() {
 	if s.large != nil && !s.commands.Streaming() {
-		s.large.Release()
+		s.large.Release(true)
 		s.large = nil
 	}
 }
@@ -71,10 +81,13 @@ func (s *session) endLarge() {
 // session ends.
 func (s *session) abandonLarge() {
 	if s.large != nil {
-		s.large.Release()
+		s.large.Release(false)
 		s.large = nil
 	}
 }
+
+// errMovedLarge is the answer to a large command that reached a node which does not own its slot (any more): its bytes are gone.
+const errMovedLarge = relay.Error("TRYAGAIN the slot is moving, and a command this large is not kept for sending it again: repeat it")
 
 // errLargeArgument is the answer to a large argument where no command has use for one.
 const errLargeArgument = relay.Error("ERR an argument of this command is larger than 1 MiB, which it cannot be")

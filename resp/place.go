@@ -23,6 +23,8 @@ type place struct {
 	done      bool
 	relayed   bool // counted in session.outstanding, and size in session.inFlight
 	intercept bool // a null reply is a miss
+	// inspect sees each part of the reply before the client, and keeps it from it where it says so. Nil: nobody does.
+	inspect func(b []byte, first, last bool) (kept bool)
 	size      int  // bytes of the command
 }
 
@@ -33,6 +35,9 @@ func (p *place) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 		if last {
 			p.front.put(p)
 		}
+		return true
+	}
+	if p.inspect != nil && p.inspect(b, !p.begun, last) {
 		return true
 	}
 	if p.intercept && !p.begun && s.missed(p, r.Raw, b) {

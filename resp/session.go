@@ -57,6 +57,8 @@ type session struct {
 	inFlight    int // bytes of their commands
 	buffered    int // bytes of replies that wait for those before them
 
+	transaction *transaction // nil while there is none
+
 	large relay.Link // carries the large command that is being read or answered; nil when there is none, or it is discarded
 }
 
@@ -274,6 +276,9 @@ func (s *session) leave() {
 	}
 	s.first, s.last = nil, nil
 	s.abandonLarge()
+	if s.transaction != nil {
+		s.transaction.over(false)
+	}
 	s.owner.Resume()
 	if s.lane != nil {
 		s.lane.Release()

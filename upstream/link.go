@@ -10,39 +10,52 @@ import (
 
 const (
 	// maxLinks and linkIdle bound the open links that a lane keeps for use.
-	maxLinks = 2
+	maxLinks = 4
 	linkIdle = 5 * time.Second
 )
 
-// errMovedLarge is the answer to a large command that reached a node which does not own its slot (any more): its bytes are gone.
-const errMovedLarge = relay.Error("TRYAGAIN the slot is moving, and a command this large is not kept for sending it again: repeat it")
-
-// link is a connection for one session's use, one command at a time, over which a command too large to be kept is streamed. It
-// implements relay.Link and loop.Handler.
+// link is a connection for one session's use: for a command too large to be kept, or for a state that a shared connection cannot
+// have. It implements relay.Link and loop.Handler.
 type link struct {
 	lane   *lane
 	addr   string
 	conn   *loop.Conn // nil while dialling
 	queued []byte
-	r      *relay.Request // nil between commands
 	parts  parts
 	broken error // why there is no connection
 	idle   time.Time
 
+	head, tail *relay.Request // sent and not answered
+
 	below  int // for notify
 	notify func()
+	owner  *relay.Owner // of other
+	other  func(b []byte, last bool) (ready bool)
+	lost   func(err error)
 }
 
 // Link implements relay.Lane.
 func (l *lane) Link(slot int) relay.Link {
-	n := l.side.view.node(slot)
-	if n < 0 {
+	addr := l.Node(slot)
+	if addr == "" {
 		cause, _ := l.side.unknown()
 		return &link{lane: l, broken: cause}
 	}
-	addr := l.side.view.nodes[n]
+	return l.LinkTo(addr)
+}
+
+// Node implements relay.Lane.
+func (l *lane) Node(slot int) string {
+	if n := l.side.view.node(slot); n >= 0 {
+		return l.side.view.nodes[n]
+	}
+	return ""
+}
+
+// LinkTo implements relay.Lane.
+func (l *lane) LinkTo(addr string) relay.Link {
 	for i, k := range l.links {
-		if k.addr == addr {
+		if k.addr == addr && k.broken == nil {
 			l.links = append(l.links[:i], l.links[i+1:]...)
 			return k
 		}
@@ -65,9 +78,29 @@ func (l *lane) Link(slot int) relay.Link {
 	return k
 }
 
+// Redirected implements relay.Lane.
+func (l *lane) Redirected(reply []byte, from string) (addr string, ask, is bool) {
+	to, is := l.side.redirection(reply, from)
+	if is && to.addr != "" && !to.ask {
+		l.side.moved(to.slot, to.addr)
+	}
+	return to.addr, to.ask, is
+}
+
+// Addr implements relay.Link.
+func (k *link) Addr() string { return k.addr }
+
 // Send implements relay.Link.
 func (k *link) Send(r *relay.Request, raw []byte) {
-	k.r = r
+	if r != nil {
+		r.Next = nil
+		if k.tail == nil {
+			k.head = r
+		} else {
+			k.tail.Next = r
+		}
+		k.tail = r
+	}
 	if k.broken != nil {
 		k.fail(k.broken)
 		return
@@ -105,10 +138,18 @@ func (k *link) NotifyBelow(n int, f func()) {
 	}
 }
 
+// OnOther implements relay.Link.
+func (k *link) OnOther(owner *relay.Owner, f func(b []byte, last bool) (ready bool)) {
+	k.owner, k.other = owner, f
+}
+
+// OnLost implements relay.Link.
+func (k *link) OnLost(f func(err error)) { k.lost = f }
+
 // Release implements relay.Link.
-func (k *link) Release() {
-	k.notify = nil
-	if k.broken == nil && k.conn != nil && k.r == nil && len(k.lane.links) < maxLinks {
+func (k *link) Release(clean bool) {
+	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
+	if clean && k.broken == nil && k.conn != nil && k.head == nil && len(k.lane.links) < maxLinks {
 		k.idle = k.lane.side.loop.Now()
 		k.lane.links = append(k.lane.links, k)
 		return
@@ -116,12 +157,9 @@ func (k *link) Release() {
 	k.close()
 }
 
-func (k *link) close() {
-	k.r, k.notify = nil, nil
-	k.fail(io.ErrClosedPipe)
-}
+func (k *link) close() { k.fail(io.ErrClosedPipe) }
 
-// fail ends the link, and its command with an error.
+// fail ends the link, and the commands that it owes replies with an error.
 func (k *link) fail(err error) {
 	if k.broken == nil {
 		k.broken = err
@@ -130,11 +168,19 @@ func (k *link) fail(err error) {
 	if k.conn != nil {
 		k.conn.Close()
 	}
-	if r := k.r; r != nil {
-		k.r = nil
+	r := k.head
+	k.head, k.tail = nil, nil
+	for r != nil {
+		next := r.Next
+		r.Next = nil
 		fail(r, err)
+		r = next
 	}
 	k.notified()
+	if f := k.lost; f != nil {
+		k.lost = nil
+		f(err)
+	}
 }
 
 func (k *link) notified() {
@@ -147,7 +193,7 @@ func (k *link) notified() {
 // Data implements loop.Handler.
 func (k *link) Data(b []byte) (used int) {
 	for used < len(b) && k.broken == nil && !k.conn.Paused() {
-		n, first, last, err := k.parts.next(b[used:])
+		n, _, last, err := k.parts.next(b[used:])
 		if err != nil {
 			k.fail(errLost(k.addr, err))
 			break
@@ -157,51 +203,52 @@ func (k *link) Data(b []byte) (used int) {
 		}
 		part := b[used : used+n]
 		used += n
-		if k.parts.kind == '>' {
-			continue
+		if !k.pass(part, last) {
+			k.conn.Pause()
 		}
-		if k.r == nil {
-			k.fail(errUnexpected)
-			break
-		}
-		k.reply(part, first, last)
 	}
 	return used
 }
 
-func (k *link) reply(b []byte, first, last bool) {
-	r := k.r
-	owner := r.Owner
-	if last {
-		k.r = nil
+// pass hands a reply, or its next part, to whom it is for. It is false when that one wants no more for now.
+func (k *link) pass(b []byte, last bool) (ready bool) {
+	r := k.head
+	if r == nil || k.parts.kind == '>' {
+		if k.other == nil || k.other(b, last) {
+			return true
+		}
+		k.resumeWith(k.owner)
+		return false
 	}
-	if first && b[0] == '-' {
-		if to, ok := k.lane.side.redirection(b, k.addr); ok {
-			if to.addr != "" && !to.ask {
-				k.lane.side.moved(to.slot, to.addr)
-			}
-			fail(r, errMovedLarge)
-			return
+	if last {
+		k.head = r.Next
+		r.Next = nil
+		if k.head == nil {
+			k.tail = nil
 		}
 	}
+	owner := r.Owner
 	r.Raw = nil
-	if !r.Sink.Reply(r, b, last) && !last {
-		k.conn.Pause()
-		owner.OnResume(func() {
-			if k.broken == nil {
-				k.conn.Resume()
-			}
-		})
+	if r.Sink.Reply(r, b, last) {
+		return true
 	}
+	k.resumeWith(owner)
+	return false
+}
+
+func (k *link) resumeWith(owner *relay.Owner) {
+	owner.OnResume(func() {
+		if k.broken == nil {
+			k.conn.Resume()
+		}
+	})
 }
 
 // EOF implements loop.Handler.
 func (k *link) EOF() { k.Closed(io.EOF) }
 
 // Closed implements loop.Handler.
-func (k *link) Closed(err error) {
-	k.fail(errLost(k.addr, err))
-}
+func (k *link) Closed(err error) { k.fail(errLost(k.addr, err)) }
 
 // Drained implements loop.Handler.
 func (k *link) Drained() { k.notified() }

@@ -49,7 +49,11 @@ var exceptions = []exception{
 	local("cluster|count-failure-reports", ActionClusterFailureReports, describesItself),
 
 	// State of a connection.
-	private(ReasonTransaction, "a transaction belongs to a connection", "multi", "exec", "discard", "watch", "unwatch"),
+	transaction("multi", ActionMulti),
+	transaction("exec", ActionExec),
+	transaction("discard", ActionDiscard),
+	transaction("watch", ActionWatch),
+	transaction("unwatch", ActionUnwatch),
 	private(ReasonSubscribe, "subscriptions belong to a connection",
 		"subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe"),
 	private(ReasonMonitor, "the connection becomes a stream of commands", "monitor"),
@@ -99,6 +103,10 @@ func local(name string, action Action, why string) exception {
 
 func private(reason Reason, why string, names ...string) exception {
 	return exception{names: names, handling: Private, reason: reason, why: why}
+}
+
+func transaction(name string, action Action) exception {
+	return exception{names: []string{name}, handling: Private, action: action, reason: ReasonTransaction, why: "a transaction belongs to a connection"}
 }
 
 // unlisted are the names that a server acts on although its COMMAND does not

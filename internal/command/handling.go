@@ -37,11 +37,11 @@ var handlingNames = [...]string{"", "by key", "by slot", "fixed node", "local", 
 
 func (h Handling) String() string { return handlingNames[h] }
 
-// Action is what the session does for a command whose Handling is Local.
+// Action is what the session does for a command whose Handling is Local, or Private with a state that the session keeps.
 type Action uint8
 
 const (
-	ActionNone Action = iota // Handling is not Local
+	ActionNone Action = iota
 	ActionAuth
 	ActionHello
 	ActionSelect
@@ -71,13 +71,20 @@ const (
 	ActionClusterLinks
 	ActionClusterReplicas
 	ActionClusterFailureReports
+
+	// Of Private, with ReasonTransaction.
+	ActionMulti
+	ActionExec
+	ActionDiscard
+	ActionWatch
+	ActionUnwatch
 )
 
 var actionNames = [...]string{"", "auth", "hello", "select", "quit", "reset", "close", "readonly", "readwrite", "asking",
 	"client setname", "client getname", "client setinfo", "client id", "client info", "client list", "client kill",
 	"client unblock", "client trackinginfo", "client getredir", "cluster slots", "cluster shards", "cluster nodes",
 	"cluster info", "cluster myid", "cluster myshardid", "cluster keyslot", "cluster links", "cluster replicas",
-	"cluster count-failure-reports"}
+	"cluster count-failure-reports", "multi", "exec", "discard", "watch", "unwatch"}
 
 func (a Action) String() string { return actionNames[a] }
 

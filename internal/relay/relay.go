@@ -81,8 +81,14 @@ type Identity struct {
 type Lane interface {
 	// Send relays a command. It copies raw.
 	Send(r *Request, raw []byte)
-	// Link opens a connection of its own to the node of a slot.
+	// Link opens a connection of its own to the node of a slot, or LinkTo to a node's address.
 	Link(slot int) Link
+	LinkTo(addr string) Link
+	// Node is the address of the node of a slot, empty while it is unknown.
+	Node(slot int) string
+	// Redirected tells whether an error reply of a node says that another one has to be asked, and notes what it says. ask is
+	// for that one command alone. The address is empty when the same node is to be asked later.
+	Redirected(reply []byte, from string) (addr string, ask, is bool)
 	// Epoch changes when requests take another way than those before. A session may not send while it has replies
 	// outstanding from before the change.
 	Epoch() uint64
@@ -90,16 +96,26 @@ type Lane interface {
 	Release()
 }
 
-// Link is a connection to Redis for one session's use. Its commands are not kept, so that nothing is sent again.
+// Link is a connection to one node for one session's use. Its commands are not kept, so that nothing is sent again, and their
+// errors, redirects among them, are the session's to read.
 type Link interface {
-	// Send begins a command. More bytes of it may follow.
+	// Addr is the node's address, empty when none is known.
+	Addr() string
+	// Send begins a command, behind those that are not answered yet. More bytes of it may follow. r may be nil where nobody
+	// waits for a reply, or where it comes by OnOther.
 	Send(r *Request, raw []byte)
 	More(raw []byte)
 	// Buffered is the number of bytes that wait to be sent, and NotifyBelow has f called once when it has fallen to n.
 	Buffered() int
 	NotifyBelow(n int, f func())
-	// Release gives the link up: open for others after whole commands, else closed.
-	Release()
+	// OnOther has f called with what comes and answers no request: pushes, and whole replies while none is due. It returns
+	// false when it wants no more before Owner.Resume.
+	OnOther(owner *Owner, f func(b []byte, last bool) (ready bool))
+	// OnLost has f called when the connection breaks, after its requests have failed.
+	OnLost(f func(err error))
+	// Release gives the link up: open for other sessions when it is in the state of a new connection and owes no reply, else
+	// closed.
+	Release(clean bool)
 }
 
 // Server is what a client is told of the Redis behind the sidecar.

@@ -1,0 +1,406 @@
+package resp
+
+import (
+	"bytes"
+	"time"
+
+	"readthrough/internal/command"
+	"readthrough/internal/relay"
+)
+
+// transaction is WATCH and MULTI: a state of the session that lives on a link to one node, from the first WATCH or MULTI until
+// EXEC, DISCARD or UNWATCH.
+//
+// The first key says which node; keys that live elsewhere are refused with CROSSSLOT, as a single node refuses those of other
+// slots. The text is kept: when a command is redirected before EXEC has run, all of it is said again to the new owner of the
+// slot. What was WATCHed then counts as changed, since the new node cannot tell.
+type transaction struct {
+	s        *session
+	link     relay.Link // nil until a command has to be sent
+	bound    bool       // a key has chosen the node
+	watching bool
+	changed  bool // EXEC answers null: nobody can tell whether what was watched is as it was
+	multi    bool // between MULTI and EXEC
+	refused  bool // a command was refused here, so that EXEC has to abort
+	ending   bool // EXEC, DISCARD or UNWATCH is on its way
+
+	text     []entry // since MULTI, that the link has been sent
+	due      int     // replies that the link owes for commands of the client
+	moved    bool    // one was redirected: what the others are answered counts for nothing
+	to       string  // where; empty: to whoever owns the slot in a moment
+	attempts int
+	deadline time.Time
+}
+
+// entry is a command of a transaction.
+type entry struct {
+	raw   []byte
+	slot  int
+	place *place // nil once it is answered
+}
+
+// settling is how long a transaction is said again while its slot moves.
+const settling = 3 * time.Second
+
+var (
+	multiText   = []byte("*1\r\n$5\r\nMULTI\r\n")
+	discardText = []byte("*1\r\n$7\r\nDISCARD\r\n")
+	noArray     = []byte("*-1\r\n") // RESP2's null for EXEC
+)
+
+const (
+	errCrossSlot = relay.Error("CROSSSLOT Keys in request don't hash to the same slot")
+	errExecAbort = relay.Error("EXECABORT Transaction discarded because of previous errors.")
+	errNotInside = relay.Error("ERR Command not allowed inside a transaction")
+	errUnsettled = relay.Error("TRYAGAIN the transaction's slot is moving: repeat it")
+)
+
+// transact handles WATCH, MULTI and what ends them, where the session has no transaction yet.
+func (s *session) transact(info *command.Info) bool {
+	if info.Action != command.ActionWatch && info.Action != command.ActionMulti {
+		return s.relay(info, relay.AnyNode, false) // EXEC without MULTI and the like: Redis says so
+	}
+	if !s.quiet() {
+		return false
+	}
+	s.transaction = &transaction{s: s}
+	return s.transaction.before(info)
+}
+
+// command handles a command while there is a transaction. It is handled only if it is the transaction's business.
+func (t *transaction) command(info *command.Info, large bool) (ok, handled bool) {
+	s := t.s
+	if t.ending || !t.multi && t.due > 0 {
+		if !s.quiet() {
+			return false, true
+		}
+	}
+	switch {
+	case t.multi:
+		return t.inside(info, large), true
+	case info != nil && info.Reason == command.ReasonTransaction && !large && info.ArityOK(s.commands.N):
+		if !s.quiet() {
+			return false, true
+		}
+		return t.before(info), true
+	}
+	return false, false
+}
+
+// before handles a command of the family outside MULTI, when all before it is answered.
+func (t *transaction) before(info *command.Info) bool {
+	s := t.s
+	switch info.Action {
+	case command.ActionWatch:
+		at := s.slotOf(info, false)
+		if t.bound && s.lane.Node(at) != t.link.Addr() {
+			s.front.take(s, info).fail(errCrossSlot)
+			return true
+		}
+		if t.link == nil {
+			t.open(s.lane.Link(at))
+		}
+		t.bound, t.watching = true, true
+		t.send(info, at, false)
+	case command.ActionMulti:
+		t.multi = true
+		if t.link == nil {
+			return s.ok(info)
+		}
+		t.say(info)
+	case command.ActionUnwatch:
+		t.ending = true
+		t.say(info)
+	default: // EXEC or DISCARD without MULTI: Redis says so
+		t.say(info)
+	}
+	return true
+}
+
+// inside handles a command between MULTI and EXEC.
+func (t *transaction) inside(info *command.Info, large bool) bool {
+	s := t.s
+	at, keyed := relay.AnyNode, false
+	if info != nil && info.ArityOK(s.commands.N) {
+		switch info.Action {
+		case command.ActionExec:
+			return t.exec(info)
+		case command.ActionDiscard:
+			t.ending, t.multi = true, false
+			if t.link == nil {
+				s.ok(info)
+				t.over(true)
+				return true
+			}
+			t.send(info, at, true)
+			return true
+		case command.ActionQuit:
+			return s.quit(info, nil)
+		case command.ActionReset:
+			t.over(false)
+			return s.local(info, false)
+		case command.ActionMulti, command.ActionWatch, command.ActionUnwatch:
+		default:
+			if large {
+				s.discardLarge(true)
+				return t.refuse(info, errLargeArgument)
+			}
+			if info.Handling == command.Local || info.Handling == command.Private && info.Reason != command.ReasonBlocking {
+				return t.refuse(info, errNotInside)
+			}
+			if info.Handling != command.FixedNode {
+				at = s.slotOf(info, false)
+				keyed = at != relay.AnyNode
+			}
+		}
+	}
+	if keyed && t.link != nil && s.lane.Node(at) != t.link.Addr() {
+		if t.bound {
+			return t.refuse(info, errCrossSlot)
+		}
+		if !s.quiet() { // what was said to any node is said again to the right one
+			return false
+		}
+		t.reopen(s.lane.Link(at))
+	}
+	if t.link == nil {
+		t.open(s.lane.Link(at))
+		t.link.Send(t.silent(), multiText)
+	}
+	t.bound = t.bound || keyed
+	t.send(info, at, true)
+	return true
+}
+
+// exec handles EXEC.
+func (t *transaction) exec(info *command.Info) bool {
+	s := t.s
+	switch {
+	case t.link == nil && !t.refused:
+		s.reply(info, []byte("*0\r\n"))
+		t.over(true)
+		return true
+	case !t.refused && !t.changed:
+		t.ending, t.multi = true, false
+		t.send(info, relay.AnyNode, true)
+		return true
+	case !s.quiet():
+		return false
+	}
+	t.cancel()
+	if t.refused {
+		s.front.take(s, info).fail(errExecAbort)
+	} else {
+		s.reply(info, t.nothing())
+	}
+	t.over(false)
+	return true
+}
+
+// nothing is EXEC's reply when what was watched has changed.
+func (t *transaction) nothing() []byte {
+	if t.s.identity.Protocol == 3 {
+		return null
+	}
+	return noArray
+}
+
+// refuse answers a command with an error that aborts the transaction.
+func (t *transaction) refuse(info *command.Info, err relay.Error) bool {
+	t.refused = true
+	t.s.front.take(t.s, info).fail(err)
+	return true
+}
+
+// open takes a link into use.
+func (t *transaction) open(link relay.Link) {
+	t.link = link
+	link.OnLost(func(error) { t.lost(link) })
+}
+
+// lost is called when the link has broken and its commands were answered so.
+func (t *transaction) lost(link relay.Link) {
+	if t.link != link {
+		return
+	}
+	t.link, t.due, t.moved = nil, 0, false
+	t.text = nil
+	t.changed = t.changed || t.watching
+	t.refused = t.refused || t.multi
+	t.bound, t.watching = false, false
+	if t.ending {
+		t.over(false)
+	}
+}
+
+// say sends the command just framed, which no redirect concerns.
+func (t *transaction) say(info *command.Info) {
+	if t.link == nil {
+		t.open(t.s.lane.Link(relay.AnyNode))
+	}
+	t.send(info, relay.AnyNode, false)
+}
+
+// send sends the command just framed over the link, and keeps it where it belongs to the text.
+func (t *transaction) send(info *command.Info, at int, kept bool) {
+	s := t.s
+	p := s.front.take(s, info)
+	raw := s.commands.Raw
+	index := -1
+	if kept {
+		index = len(t.text)
+		t.text = append(t.text, entry{bytes.Clone(raw), at, p})
+	}
+	p.inspect = func(b []byte, first, last bool) bool { return t.reply(p, index, b, first, last) }
+	s.send(p, len(raw))
+	t.due++
+	t.link.Send(&p.Request, raw)
+}
+
+// reply looks at the reply to a command, and keeps it from the client when the command will be sent again.
+func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (kept bool) {
+	if t.link == nil {
+		return false
+	}
+	if last {
+		t.due--
+	}
+	if first && b[0] == '-' && !t.moved {
+		if addr, ask, is := t.s.lane.Redirected(b, t.link.Addr()); is {
+			if index < 0 {
+				t.unwatchable(p)
+				return true
+			}
+			t.moved, t.to = true, addr
+			if ask { // a transaction cannot follow it: the keys are on their way
+				t.to = ""
+			}
+		}
+	}
+	switch {
+	case t.moved:
+		if t.due == 0 {
+			t.retry()
+		}
+		return true
+	case index >= 0:
+		t.text[index].place = nil
+	}
+	if last && t.ending && t.due == 0 {
+		t.over(true)
+	}
+	return false
+}
+
+// unwatchable answers a WATCH that was redirected. Its keys count as changed, so that EXEC answers null and the client begins
+// again, by when it is known who owns the slot.
+func (t *transaction) unwatchable(p *place) {
+	t.drop()
+	t.changed = true
+	p.answer([]byte("+OK\r\n"), true)
+}
+
+// retry has the text sent again where the redirect says, at once or in a while.
+func (t *transaction) retry() {
+	now := t.s.front.loop.Now()
+	if t.deadline.IsZero() {
+		t.deadline = now.Add(settling)
+	}
+	t.attempts++
+	switch {
+	case now.After(t.deadline):
+		t.drop()
+		t.refused = true
+		t.fail(errUnsettled)
+	case t.to != "":
+		t.reopen(t.s.lane.LinkTo(t.to))
+	default:
+		wait := min(2*time.Millisecond<<min(t.attempts, 7), 250*time.Millisecond)
+		t.s.front.loop.After(wait, func() {
+			if t.s.transaction == t && !t.s.gone {
+				t.reopen(t.s.lane.Link(t.slot()))
+			}
+		})
+	}
+}
+
+// slot is that of the text's keys.
+func (t *transaction) slot() int {
+	for _, e := range t.text {
+		if e.slot != relay.AnyNode {
+			return e.slot
+		}
+	}
+	return relay.AnyNode
+}
+
+// reopen says the text again over another link. The replies to what was answered already are not passed on.
+func (t *transaction) reopen(link relay.Link) {
+	if t.watching {
+		t.watching, t.changed = false, true
+	}
+	t.drop()
+	t.open(link)
+	link.Send(t.silent(), multiText)
+	for _, e := range t.text {
+		if e.place == nil {
+			link.Send(t.silent(), e.raw)
+			continue
+		}
+		t.due++
+		link.Send(&e.place.Request, e.raw)
+		if t.link != link {
+			return // lost already
+		}
+	}
+}
+
+// fail answers the commands that have no answer with an error.
+func (t *transaction) fail(err error) {
+	for i := range t.text {
+		if p := t.text[i].place; p != nil {
+			t.text[i].place = nil
+			p.fail(err)
+		}
+	}
+	if t.ending {
+		t.over(false)
+	}
+}
+
+// cancel has the node forget what it has queued.
+func (t *transaction) cancel() {
+	if t.link != nil {
+		t.link.Send(t.silent(), discardText)
+	}
+}
+
+// silent is a request whose reply nobody wants.
+func (t *transaction) silent() *relay.Request {
+	return &relay.Request{Sink: silence{}, Owner: &t.s.owner}
+}
+
+type silence struct{}
+
+// Reply implements relay.Sink.
+func (silence) Reply(*relay.Request, []byte, bool) bool { return true }
+
+// Fail implements relay.Sink.
+func (silence) Fail(*relay.Request, error) {}
+
+// drop gives up the link in the middle of the transaction.
+func (t *transaction) drop() {
+	if link := t.link; link != nil {
+		t.link, t.bound, t.watching, t.due, t.moved = nil, false, false, 0, false
+		link.Release(false)
+	}
+}
+
+// over ends the transaction. clean says that the link is as if there had been none.
+func (t *transaction) over(clean bool) {
+	t.s.transaction = nil
+	if link := t.link; link != nil {
+		t.link = nil
+		link.Release(clean)
+	}
+}
