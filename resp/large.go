@@ -76,5 +76,13 @@ func (s *session) abandonLarge() {
 	}
 }
 
+// breakLarge ends a large command that turns out to be none. It has no reply of its own.
+func (s *session) breakLarge() {
+	s.abandonLarge()
+	if s.outstanding > 0 {
+		s.last.complete()
+	}
+}
+
 // errLargeArgument is the answer to a large argument where no command has use for one.
 const errLargeArgument = relay.Error("ERR an argument of this command is larger than 1 MiB, which it cannot be")
