@@ -89,5 +89,13 @@ func (s *session) abandonLarge() {
 // errMovedLarge is the answer to a large command that reached a node which does not own its slot (any more): its bytes are gone.
 const errMovedLarge = relay.Error("TRYAGAIN the slot is moving, and a command this large is not kept for sending it again: repeat it")
 
+// breakLarge ends a large command that turns out to be none. It has no reply of its own.
+func (s *session) breakLarge() {
+	s.abandonLarge()
+	if s.outstanding > 0 {
+		s.last.complete()
+	}
+}
+
 // errLargeArgument is the answer to a large argument where no command has use for one.
 const errLargeArgument = relay.Error("ERR an argument of this command is larger than 1 MiB, which it cannot be")

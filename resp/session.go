@@ -86,7 +86,7 @@ func (s *session) read(b []byte) (used int) {
 			n, status, err := s.commands.Stream(unread)
 			used += n
 			if err != nil {
-				s.abandonLarge()
+				s.breakLarge()
 				s.refuse(err)
 				break
 			}

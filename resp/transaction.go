@@ -137,6 +137,9 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 		case command.ActionQuit:
 			return s.quit(info, nil)
 		case command.ActionReset:
+			if !s.quiet() {
+				return false
+			}
 			t.over(false)
 			return s.local(info, false)
 		case command.ActionMulti, command.ActionWatch, command.ActionUnwatch:

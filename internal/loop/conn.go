@@ -186,8 +186,9 @@ func (c *Conn) fail(err error) {
 
 // release gives back what a closed connection holds, at the end of the turn: until then a handler may look at its buffers.
 func (c *Conn) release() {
-	closeFD(c.fd)
 	l := c.loop
+	l.pumps.release(c.fd)
+	closeFD(c.fd)
 	l.buffers.put(c.in)
 	l.buffers.put(c.out)
 	c.in, c.out, c.off, c.acked, c.written = nil, nil, 0, 0, 0

@@ -47,7 +47,7 @@ type Loop struct {
 	spare   []func()
 	stopped bool // no more posts are taken
 
-	pumps sync.WaitGroup
+	pumps pumps
 }
 
 // New makes a loop, which does nothing until Run.
@@ -199,13 +199,13 @@ func (l *Loop) shut() {
 	l.mu.Lock()
 	l.stopped = true
 	l.mu.Unlock()
+	l.runPosted() // what has been posted may hold descriptors
 	for _, c := range l.conns {
 		if c != nil && !c.closed {
 			c.fail(ErrStopped)
 		}
 	}
-	l.runPosted()
 	l.settle()
-	l.pumps.Wait()
+	l.pumps.running.Wait()
 	l.poll.close()
 }
