@@ -21,6 +21,7 @@ type place struct {
 	waiting   []byte // of the reply, until it is this one's turn
 	begun     bool   // a part of the reply has come
 	done      bool
+	held      bool // the session has refused a part of the reply for now
 	relayed   bool // counted in session.outstanding, and size in session.inFlight
 	intercept bool // a null reply is a miss
 	// inspect sees each part of the reply before the client, and keeps it from it where it says so. Nil: nobody does.
@@ -73,10 +74,11 @@ func (p *place) answer(b []byte, last bool) (ready bool) {
 		p.waiting = append(p.waiting, b...)
 		s.buffered += len(b)
 	}
+	ready = s.readyFor(p)
 	if last {
-		p.complete()
+		p.complete() // may take the place back
 	}
-	return s.ready()
+	return ready || s.gone
 }
 
 // fail answers an error of the sidecar's own.

@@ -145,15 +145,35 @@ func (s *session) quiet() bool {
 	return true
 }
 
-// ready tells whether the session takes more replies.
+// ready tells whether the session takes more of what is for its client.
 func (s *session) ready() bool {
-	if s.conn.Buffered()+s.buffered < highWater {
+	if s.gone || s.conn.Buffered()+s.buffered < highWater {
 		return true
 	}
-	if !s.gone {
+	s.notify()
+	return false
+}
+
+// readyFor tells whether the session takes more of a reply. Only the client holds back the one that is due: if that one had to wait
+// for what is kept for the time after it, both would wait for ever.
+func (s *session) readyFor(p *place) bool {
+	if s.first != p {
+		ready := s.ready()
+		p.held = p.held || !ready
+		return ready
+	}
+	if s.gone || s.conn.Buffered() < highWater {
+		return true
+	}
+	s.notify()
+	return false
+}
+
+// notify has Drained called when the client has read, unless it has already.
+func (s *session) notify() {
+	if s.conn.Buffered() > lowWater {
 		s.conn.NotifyBelow(lowWater)
 	}
-	return false
 }
 
 // backpressure stops reading commands when too much of what came before is unfinished.
@@ -165,6 +185,7 @@ func (s *session) backpressure() {
 
 // advance writes the replies that have become due: all that are complete, and what there is of the one after them.
 func (s *session) advance() {
+	held := false
 	for s.first != nil && s.first.done {
 		p := s.first
 		s.first = p.next
@@ -173,13 +194,16 @@ func (s *session) advance() {
 		}
 		s.places--
 		s.front.put(p)
-		if p = s.first; p != nil && len(p.waiting) > 0 {
-			s.conn.Write(p.waiting)
-			s.buffered -= len(p.waiting)
-			p.waiting = p.waiting[:0]
+		if p = s.first; p != nil {
+			held = held || p.held
+			if len(p.waiting) > 0 {
+				s.conn.Write(p.waiting)
+				s.buffered -= len(p.waiting)
+				p.waiting = p.waiting[:0]
+			}
 		}
 	}
-	if s.conn.Buffered()+s.buffered < highWater {
+	if held || s.conn.Buffered()+s.buffered < highWater {
 		s.owner.Resume()
 	}
 }
@@ -194,6 +218,8 @@ func (s *session) settled() {
 	case forRoom:
 		if s.places <= maxPlaces/2 && s.inFlight <= maxInFlight/2 && s.conn.Buffered()+s.buffered <= highWater/2 {
 			s.proceed()
+		} else {
+			s.notify()
 		}
 	default:
 		s.finishIfDone()
@@ -234,9 +260,7 @@ func (s *session) EOF() {
 
 // Drained implements loop.Handler.
 func (s *session) Drained() {
-	if s.conn.Buffered()+s.buffered < highWater {
-		s.owner.Resume()
-	}
+	s.owner.Resume()
 	s.settled()
 }
 
