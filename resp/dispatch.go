@@ -25,13 +25,21 @@ func (s *session) command(large bool) bool {
 	switch info.Handling {
 	case command.Local:
 		return s.local(info, large)
-	case command.ByKey, command.Split:
+	case command.ByKey:
 		return s.relay(info, s.slotOf(info, large), large)
+	case command.Split:
+		return s.split(info, large)
 	case command.BySlot:
 		return s.relay(info, s.namedSlot(), large)
-	case command.AllShards, command.AllNodes, command.Scan, command.RandomKey:
-		if server := s.front.side.Server(); server.Cluster && server.Masters != 1 {
-			return s.unsupported(info, "runs on every node of a cluster", large)
+	case command.AllShards, command.AllNodes:
+		return s.spread(info, large)
+	case command.Scan:
+		return s.scan(info, large)
+	case command.RandomKey:
+		return s.randomKey(info, large)
+	case command.FixedNode:
+		if info.Flags.Has(command.FlagAllowBusy) && !large {
+			return s.spread(info, large)
 		}
 	case command.Private:
 		if info.Reason == command.ReasonBlocking && !large && !info.Blocks(s.args()) {

@@ -7,6 +7,7 @@ import (
 	"readthrough/internal/command"
 	"readthrough/internal/loop"
 	"readthrough/internal/relay"
+	"readthrough/internal/slot"
 )
 
 // Upstream is the Redis side as a loop's sessions see it.
@@ -14,6 +15,12 @@ type Upstream interface {
 	// Table is what is known of Redis's commands. It changes when Redis does.
 	Table() *command.Table
 	Server() relay.Server
+	// Nodes are the masters that serve slots, and then the replicas.
+	Nodes() []relay.Node
+	// Generation is different after it was learnt that a slot is served by another node. Settled asks the masters: whether each
+	// serves the slots that it is known to, and none is moving. It calls done on the loop.
+	Generation() uint64
+	Settled(done func(settled bool))
 	// Lane joins the shared connections of an identity, until its Release.
 	Lane(id relay.Identity) (relay.Lane, error)
 	// Authenticate has Redis judge an identity and calls done on the loop, with the error to answer.
@@ -27,6 +34,7 @@ type front struct {
 	side     Upstream
 	resolver Resolver
 	database int
+	splits   bool // commands whose keys are of several slots
 	log      *zap.Logger
 
 	sessions map[*session]struct{}
@@ -34,8 +42,12 @@ type front struct {
 	stats    stats
 	get      *command.Info // intercepted; nil when nothing is
 	unused   *place
+	fanouts  *fanout // unused
 
 	// Scratch memory of one call.
+	indexes *[slot.Count]int32 // see partIndexes
+	replies [][]byte
+	merged  []byte
 	args    [][]byte
 	keys    []int
 	scratch [512]byte

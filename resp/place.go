@@ -84,11 +84,16 @@ func (p *place) answer(b []byte, last bool) (ready bool) {
 // fail answers an error of the sidecar's own.
 func (p *place) fail(err error) {
 	p.front.stats.failed(p.info)
+	p.answer(appendError(p.front.scratch[:0], err), true)
+}
+
+// appendError appends an error of the sidecar's own as a reply.
+func appendError(b []byte, err error) []byte {
 	text, ok := errors.AsType[relay.Error](err)
 	if !ok {
 		text = relay.Error("ERR " + err.Error())
 	}
-	p.answer(redcon.AppendError(p.front.scratch[:0], string(text)), true)
+	return redcon.AppendError(b, string(text))
 }
 
 // complete ends the reply. Those behind it that have waited for it leave with it.

@@ -27,7 +27,9 @@ type Options struct {
 	// Resolver answers misses of GET in Database; nil relays everything.
 	Resolver Resolver
 	Database int
-	Logger   *zap.Logger
+	// CrossSlot has Redis refuse MGET, DEL and the like over keys of several slots, instead of splitting them.
+	CrossSlot bool
+	Logger    *zap.Logger
 }
 
 // Server serves clients.
@@ -50,7 +52,7 @@ func New(opts Options) *Server {
 	s.ids.Store(firstID)
 	for i, l := range opts.Loops {
 		f := &front{
-			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, log: opts.Logger,
+			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, splits: !opts.CrossSlot, log: opts.Logger,
 			sessions: map[*session]struct{}{},
 		}
 		f.renew(f.side.Table())

@@ -37,7 +37,7 @@ type parked struct {
 
 // Send implements relay.Lane.
 func (l *lane) Send(r *relay.Request, raw []byte) {
-	if n := l.side.view.node(r.Slot); n >= 0 {
+	if n := l.side.view.node(r.Slot); n >= 0 && r.Node == "" {
 		if w := l.byNode[n]; w != nil {
 			w.push(r, raw)
 			return
@@ -46,11 +46,13 @@ func (l *lane) Send(r *relay.Request, raw []byte) {
 	l.open(r, raw)
 }
 
-// open sends a command for which there is no wire yet.
+// open sends a command for which there is no wire yet, or that names its node.
 func (l *lane) open(r *relay.Request, raw []byte) {
-	v := &l.side.view
-	n := v.node(r.Slot)
-	if n < 0 {
+	addr := r.Node
+	if addr == "" {
+		addr = l.Node(r.Slot)
+	}
+	if addr == "" {
 		if cause, waits := l.side.unknown(); waits {
 			l.gate(r)
 			l.park(r, bytes.Clone(raw), cause, time.Second)
@@ -59,13 +61,14 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 		}
 		return
 	}
-	addr := v.nodes[n]
 	if cause, isDown := l.side.givenUp(addr); isDown {
 		fail(r, errDown(addr, cause))
 		return
 	}
 	w := l.wireTo(addr)
-	l.byNode[n] = w
+	if r.Node == "" {
+		l.byNode[l.side.view.node(r.Slot)] = w
+	}
 	w.push(r, raw)
 }
 

@@ -96,6 +96,7 @@ func probesFor(opts *Options, cluster bool, needs []Need) []probe {
 	if cluster {
 		probes = append(probes,
 			probe{name: "cluster|info", args: []string{"CLUSTER", "INFO"}},
+			probe{name: "cluster|nodes", args: []string{"CLUSTER", "NODES"}},
 			probe{name: "cluster|slots", args: []string{"CLUSTER", "SLOTS"}},
 			probe{name: "asking", args: []string{"ASKING"}})
 	}

@@ -58,7 +58,7 @@ func TestCheckRightsCluster(t *testing.T) {
 		t.Errorf("missing\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	const rule = "ACL SETUSER app on ><password> resetkeys resetchannels ~usr:orders:* ~usr:profile:* -@all " +
-		"+asking +client|setname +cluster|info +cluster|slots +command +get +ping +pttl +set +type"
+		"+asking +client|setname +cluster|info +cluster|nodes +cluster|slots +command +get +ping +pttl +set +type"
 	if rights.User != "app" || rights.Rule != rule {
 		t.Errorf("user %q, rule\n%s\nwant\n%s", rights.User, rights.Rule, rule)
 	}
@@ -124,7 +124,7 @@ func TestCheckRightsWithoutCluster(t *testing.T) {
 		grants = append(grants, m.Grant)
 	}
 	slices.Sort(grants)
-	want := []string{"+asking", "+cluster|info", "+cluster|slots", "+command", "+get", "+ping", "+pttl", "+set", "+type"}
+	want := []string{"+asking", "+cluster|info", "+cluster|nodes", "+cluster|slots", "+command", "+get", "+ping", "+pttl", "+set", "+type"}
 	if !reflect.DeepEqual(grants, want) || rights.User != "app" {
 		t.Errorf("user %q, grants %v, want %v", rights.User, grants, want)
 	}

@@ -105,6 +105,13 @@ func (s *Side) Server() relay.Server {
 	return relay.Server{Version: s.server.Version, Cluster: s.view.cluster}
 }
 
+// Nodes are the masters that serve slots, and then the replicas; none while Redis has not been found. The caller must not change
+// it.
+func (s *Side) Nodes() []relay.Node { return s.view.members() }
+
+// Generation is different after any loop has learnt that a slot is served by another node.
+func (s *Side) Generation() uint64 { return s.up.changes.Load() }
+
 // Stats returns the figures up to now.
 func (s *Side) Stats() Stats {
 	st := s.stats
@@ -137,6 +144,7 @@ func (s *Side) apply(t *Topology) {
 	if !s.view.apply(t) {
 		return
 	}
+	s.up.changes.Add(1)
 	for addr := range s.down {
 		delete(s.down, addr) // the cluster has made up its mind: try again
 	}
@@ -149,6 +157,7 @@ func (s *Side) apply(t *Topology) {
 // moved notes what a redirect says.
 func (s *Side) moved(at int, addr string) {
 	if s.view.moved(at, addr) {
+		s.up.changes.Add(1)
 		for _, l := range s.lanes {
 			l.byNode = append(l.byNode, make([]*wire, len(s.view.nodes)-len(l.byNode))...)
 		}

@@ -27,7 +27,6 @@ const (
 type nodeView struct {
 	client   *client
 	topology *Topology
-	replicas []Node
 	version  string // of the server, empty where it is older than Redis 6
 	software string // version and modules: what decides the commands it has
 	settled  bool   // the cluster's state is ok as this node sees it, or this standalone Redis is a master
@@ -47,7 +46,7 @@ type nodeView struct {
 func survey(ctx context.Context, cs *clients, known *nodeView) (*nodeView, error) {
 	var masters, replicas []string
 	if known != nil {
-		masters, replicas = sample(known.topology.Nodes), sample(known.replicas)
+		masters, replicas = sample(known.topology.Nodes), sample(known.topology.Replicas)
 	}
 	var spare *nodeView // a view that nobody improved on
 	var errs []error
@@ -125,7 +124,7 @@ func (v *nodeView) degraded() error {
 }
 
 // members are the masters and the replicas.
-func (v *nodeView) members() []Node { return slices.Concat(v.topology.Nodes, v.replicas) }
+func (v *nodeView) members() []Node { return slices.Concat(v.topology.Nodes, v.topology.Replicas) }
 
 // askAll asks nodes side by side and returns the views of those that answered in time; err joins the failures of the others.
 func askAll(ctx context.Context, cs *clients, addrs []string) (views []*nodeView, err error) {
@@ -191,7 +190,7 @@ func askNode(ctx context.Context, c *client) (*nodeView, error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.topology, v.replicas, err = newTopology(slots, asked{host: host, ip: c.remoteIP()}); err != nil {
+	if v.topology, err = newTopology(slots, asked{host: host, ip: c.remoteIP()}); err != nil {
 		return nil, fmt.Errorf("%s: %w", c.addr, err)
 	}
 	if len(v.topology.Nodes) == 0 {

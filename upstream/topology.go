@@ -26,14 +26,17 @@ type Topology struct {
 	Nodes []Node
 	// Slots holds indexes into Nodes, -1 for a slot that nobody serves. On a standalone Redis all are 0.
 	Slots [slot.Count]int16
+	// Replicas are those of Nodes, by address. Those of a standalone Redis are unknown.
+	Replicas []Node
 }
 
-// Equal tells whether the same nodes serve the same slots. Nil equals nil only.
+// Equal tells whether the same nodes serve the same slots, with the same replicas. Nil equals nil only.
 func (t *Topology) Equal(other *Topology) bool {
 	if t == nil || other == nil {
 		return t == other
 	}
-	return t.Cluster == other.Cluster && slices.Equal(t.Nodes, other.Nodes) && t.Slots == other.Slots
+	return t.Cluster == other.Cluster && slices.Equal(t.Nodes, other.Nodes) && t.Slots == other.Slots &&
+		slices.Equal(t.Replicas, other.Replicas)
 }
 
 // node returns the one that serves s.
@@ -51,25 +54,25 @@ func standalone(addr string) *Topology { return &Topology{Nodes: []Node{{Addr: a
 type asked struct{ host, ip string }
 
 // newTopology reads the reply of CLUSTER SLOTS, in which strings are string, integers int64, lists []any, maps map[string]any
-// and null is nil. It returns the replicas too. Elements that later servers add are ignored.
+// and null is nil. Elements that later servers add are ignored.
 //
 // https://redis.io/docs/latest/commands/cluster-slots/
-func newTopology(reply any, from asked) (t *Topology, replicas []Node, err error) {
+func newTopology(reply any, from asked) (*Topology, error) {
 	list, ok := reply.([]any)
 	if !ok {
-		return nil, nil, fmt.Errorf("reply of CLUSTER SLOTS: a %T where a list should be", reply)
+		return nil, fmt.Errorf("reply of CLUSTER SLOTS: a %T where a list should be", reply)
 	}
 	ranges := make([]slotRange, 0, len(list))
 	for _, item := range list {
 		r, err := newSlotRange(item, from)
 		if err != nil {
-			return nil, nil, fmt.Errorf("reply of CLUSTER SLOTS: %w", err)
+			return nil, fmt.Errorf("reply of CLUSTER SLOTS: %w", err)
 		}
 		ranges = append(ranges, r)
 	}
 	slices.SortFunc(ranges, func(a, b slotRange) int { return cmp.Compare(a.first, b.first) })
 
-	t = &Topology{Cluster: true}
+	t := &Topology{Cluster: true}
 	for i := range t.Slots {
 		t.Slots[i] = -1
 	}
@@ -83,12 +86,13 @@ func newTopology(reply any, from asked) (t *Topology, replicas []Node, err error
 			t.Slots[s] = int16(index)
 		}
 		for _, n := range r.replicas {
-			if !slices.Contains(replicas, n) {
-				replicas = append(replicas, n)
+			if !slices.Contains(t.Replicas, n) {
+				t.Replicas = append(t.Replicas, n)
 			}
 		}
 	}
-	return t, replicas, nil
+	slices.SortFunc(t.Replicas, func(a, b Node) int { return cmp.Compare(a.Addr, b.Addr) })
+	return t, nil
 }
 
 type slotRange struct {
@@ -112,7 +116,7 @@ func newSlotRange(item any, from asked) (r slotRange, err error) {
 		return r, err
 	}
 	for _, field := range fields[3:] {
-		if n, err := newNode(field, from); err == nil { // nothing is sent to it that a master could not answer
+		if n, err := newNode(field, from); err == nil { // one without an address cannot be asked anything
 			r.replicas = append(r.replicas, n)
 		}
 	}

@@ -39,12 +39,12 @@ func TestNewTopology(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, replicas, err := newTopology(test.reply, from)
+			got, err := newTopology(test.reply, from)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !got.Cluster || !reflect.DeepEqual(got.Nodes, test.nodes) || !reflect.DeepEqual(replicas, test.replicas) {
-				t.Errorf("nodes %v, replicas %v, want %v and %v", got.Nodes, replicas, test.nodes, test.replicas)
+			if !got.Cluster || !reflect.DeepEqual(got.Nodes, test.nodes) || !reflect.DeepEqual(got.Replicas, test.replicas) {
+				t.Errorf("nodes %v, replicas %v, want %v and %v", got.Nodes, got.Replicas, test.nodes, test.replicas)
 			}
 		})
 	}
@@ -52,7 +52,7 @@ func TestNewTopology(t *testing.T) {
 
 func TestNewTopologySlots(t *testing.T) {
 	type list = []any
-	got, _, err := newTopology(list{
+	got, err := newTopology(list{
 		list{int64(10), int64(20), list{"h2", int64(2), "b"}},
 		list{int64(0), int64(9), list{"h1", int64(1), "a"}},
 		list{int64(16383), int64(16383), list{"h1", int64(1), "a"}},
@@ -88,7 +88,7 @@ func TestNewTopologyRefuses(t *testing.T) {
 		"a node's host is 5":     list{list{int64(0), int64(4), list{int64(5), int64(6379)}}},
 		"a node's host is <nil>": list{list{int64(0), int64(4), list{nil, int64(6379)}}}, // and the asked one unknown
 	} {
-		if _, _, err := newTopology(reply, asked{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := newTopology(reply, asked{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want one with %q", err, want)
 		}
 	}
@@ -106,7 +106,7 @@ func FuzzNewTopology(f *testing.F) {
 		if json.Unmarshal([]byte(text), &reply) != nil {
 			return
 		}
-		got, replicas, err := newTopology(integers(reply), asked{host: "h", ip: "::1"})
+		got, err := newTopology(integers(reply), asked{host: "h", ip: "::1"})
 		if err != nil {
 			return
 		}
@@ -115,7 +115,7 @@ func FuzzNewTopology(f *testing.F) {
 				t.Fatalf("slot %d at node %d of %d", s, index, len(got.Nodes))
 			}
 		}
-		for _, n := range append(replicas, got.Nodes...) {
+		for _, n := range append(got.Replicas, got.Nodes...) {
 			if host, port, err := net.SplitHostPort(n.Addr); err != nil || host == "" || port == "0" {
 				t.Fatalf("address %q: %v", n.Addr, err)
 			}

@@ -8,7 +8,9 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,6 +30,7 @@ type Upstream struct {
 	cache     *Cache
 	sides     []*Side
 	dials     *semaphore.Weighted // connections being made
+	changes   atomic.Uint64       // of any side's view: what Side.Generation returns
 
 	ctx  context.Context // of everything that blocks; ends with Close
 	stop context.CancelFunc
@@ -41,6 +44,7 @@ func New(opts Options, loops []*loop.Loop) (*Upstream, error) {
 		return nil, err
 	}
 	u := &Upstream{opts: opts, log: opts.logger(), dials: semaphore.NewWeighted(maxDials)}
+	u.changes.Store(rand.Uint64()) // a count from before a restart shall not go on where it was
 	u.ctx, u.stop = context.WithCancel(context.Background())
 	u.clients = newClients(&u.opts)
 	u.discovery = newDiscovery(u.clients, u.onTopology, u.onCommands)

@@ -3,6 +3,7 @@ package upstream
 import (
 	"slices"
 
+	"readthrough/internal/relay"
 	"readthrough/internal/slot"
 )
 
@@ -12,7 +13,10 @@ type view struct {
 	cluster bool
 	nodes   []string // addresses
 	slots   [slot.Count]int16
-	epoch   uint64 // counts changes
+	epoch   uint64 // counts changes of who serves what
+
+	replicas []string     // addresses
+	servers  []relay.Node // what Side.Nodes returns; nil: not made yet
 }
 
 // node is the index in nodes of the node for a slot, or for relay.AnyNode the fixed one; -1 while no node is known. An
@@ -35,6 +39,11 @@ func (v *view) apply(t *Topology) bool {
 	for i, n := range t.Nodes {
 		nodes[i] = n.Addr
 	}
+	replicas := make([]string, len(t.Replicas))
+	for i, n := range t.Replicas {
+		replicas[i] = n.Addr
+	}
+	v.replicas, v.servers = replicas, nil // which serve no slot
 	known := len(nodes) > 0
 	if v.known == known && v.cluster == t.Cluster && v.slots == t.Slots && slices.Equal(v.nodes, nodes) {
 		return false
@@ -55,6 +64,32 @@ func (v *view) moved(at int, addr string) bool {
 		v.nodes = append(slices.Clip(v.nodes), addr)
 	}
 	v.slots[at] = int16(n)
+	v.servers = nil
 	v.epoch++
 	return true
+}
+
+// members are the masters that serve slots, and then the replicas.
+func (v *view) members() []relay.Node {
+	if v.servers != nil || !v.known {
+		return v.servers
+	}
+	first := make([]int, len(v.nodes)) // slot of each node
+	for n := range first {
+		first[n] = relay.AnyNode
+	}
+	for at := slot.Count - 1; at >= 0; at-- {
+		if n := v.slots[at]; n >= 0 {
+			first[n] = at
+		}
+	}
+	for n, addr := range v.nodes {
+		if first[n] >= 0 {
+			v.servers = append(v.servers, relay.Node{Addr: addr, Slot: first[n]})
+		}
+	}
+	for _, addr := range v.replicas {
+		v.servers = append(v.servers, relay.Node{Addr: addr, Slot: relay.AnyNode})
+	}
+	return v.servers
 }

@@ -4,7 +4,7 @@ package relay
 
 import "time"
 
-// AnyNode is the Slot of a request that no key binds to a node: it goes to the fixed node.
+// AnyNode is the Slot of a request that no key binds to a node: it goes to the fixed node, unless Request.Node names another.
 const AnyNode = -1
 
 // Request is one command on its way to Redis. The session owns it; it is lent to the lane from Send until its Sink has heard the
@@ -14,6 +14,8 @@ type Request struct {
 	Owner *Owner
 	Slot  int  // of its keys, or AnyNode
 	Safe  bool // changes nothing, so that it may be sent again when a connection was lost
+	// Node is the address of the one node that has to get it, whatever Slot says; empty for almost all.
+	Node string
 
 	// Raw is the command itself while Sink's methods run, and not valid after.
 	Raw []byte
@@ -118,9 +120,16 @@ type Link interface {
 	Release(clean bool)
 }
 
+// Node is a server of the Redis behind the sidecar.
+type Node struct {
+	Addr string // host:port
+	// Slot is one that it owns, so that a request for that slot is one for this node, or for the one that takes its place.
+	// A replica has AnyNode.
+	Slot int
+}
+
 // Server is what a client is told of the Redis behind the sidecar.
 type Server struct {
 	Version string // redis_version, such as "7.0.15"; empty while it is unknown
 	Cluster bool
-	Masters int // known ones
 }
