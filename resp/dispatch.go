@@ -14,6 +14,10 @@ import (
 // session has to wait, and then sees the command again.
 func (s *session) command(large bool) bool {
 	info := s.front.find(&s.commands)
+	s.latest = info
+	if b := s.subscriber; b != nil && s.identity.Protocol == 2 && b.takes(info) {
+		return b.tunnel(info)
+	}
 	if t := s.transaction; t != nil {
 		if ok, handled := t.command(info, large); handled {
 			return ok
@@ -42,15 +46,42 @@ func (s *session) command(large bool) bool {
 			return s.spread(info, large)
 		}
 	case command.Private:
-		if info.Reason == command.ReasonBlocking && !large && !info.Blocks(s.args()) {
-			return s.relay(info, s.slotOf(info, large), large)
-		}
-		if info.Reason == command.ReasonTransaction && !large {
-			return s.transact(info)
-		}
-		return s.unsupported(info, "needs a connection of its own", large)
+		return s.private(info, large)
 	}
 	return s.relay(info, relay.AnyNode, large)
+}
+
+// private handles a command that a shared connection cannot carry.
+func (s *session) private(info *command.Info, large bool) bool {
+	if large {
+		s.discardLarge(true)
+		s.front.take(s, info).fail(errLargeArgument)
+		return true
+	}
+	switch info.Reason {
+	case command.ReasonTransaction:
+		return s.transact(info)
+	case command.ReasonBlocking:
+		if !info.Blocks(s.args()) {
+			return s.relay(info, s.slotOf(info, false), false)
+		}
+		return s.block(info)
+	case command.ReasonSubscribe:
+		return s.subscribe(info)
+	case command.ReasonMonitor:
+		return s.monitor(info)
+	case command.ReasonWait:
+		return s.wait(info)
+	}
+	switch info.Action {
+	case command.ActionClientReply:
+		return s.replyMode(info)
+	case command.ActionClientTracking, command.ActionClientNoEvict, command.ActionClientNoTouch:
+		return s.set(info)
+	case command.ActionClientCaching:
+		return s.caching(info)
+	}
+	return s.unsupported(info, "needs a connection of its own", false)
 }
 
 // find looks a command up by its name and, where it has some, the name of its subcommand.
@@ -120,8 +151,14 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 	raw := s.commands.Raw
 	p.Slot = at
 	p.Safe = info != nil && info.ReadOnly
-	p.intercept = info != nil && info == s.front.get && s.identity.Database == s.front.database
+	p.intercept = info != nil && info == s.front.get && s.identity.Database == s.front.database && !p.muted
 	s.send(p, len(raw))
+	if s.tracking != nil {
+		s.sendCaching(at)
+	}
+	if info != nil && info.Write {
+		s.noteWrite(at)
+	}
 	s.lane.Send(&p.Request, raw)
 	return true
 }

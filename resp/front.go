@@ -23,6 +23,8 @@ type Upstream interface {
 	Settled(done func(settled bool))
 	// Lane joins the shared connections of an identity, until its Release.
 	Lane(id relay.Identity) (relay.Lane, error)
+	// OwnLane makes connections of an identity for one session alone, until its Release.
+	OwnLane(id relay.Identity, own relay.Own) relay.Lane
 	// Authenticate has Redis judge an identity and calls done on the loop, with the error to answer.
 	Authenticate(id relay.Identity, done func(err error))
 }
@@ -35,7 +37,9 @@ type front struct {
 	resolver Resolver
 	database int
 	splits   bool // commands whose keys are of several slots
-	log      *zap.Logger
+	// advertiseUpstream has CLUSTER SLOTS and the like show the real nodes.
+	advertiseUpstream bool
+	log               *zap.Logger
 
 	sessions map[*session]struct{}
 	ending   bool
@@ -63,7 +67,7 @@ func (f *front) open(fd int, id int64) {
 		f.server.clients.Add(-1)
 		return
 	}
-	s := &session{front: f, id: id}
+	s := &session{front: f, id: id, began: f.loop.Now(), active: f.loop.Now()}
 	s.owner.Kill = s.kill
 	conn, err := f.loop.Add(fd, s)
 	if err != nil {

@@ -12,17 +12,17 @@ import (
 
 // use moves the session, which must be quiet, to the lane of an identity.
 func (s *session) use(id relay.Identity) error {
-	if s.lane != nil && id == s.identity {
+	if s.lane != nil && id == s.identity && !s.ownsLane && len(s.settings) == 0 {
 		return nil
 	}
-	lane, err := s.front.side.Lane(id)
+	lane, err := s.joinLane(id)
 	if err != nil {
 		return err
 	}
 	if s.lane != nil {
 		s.lane.Release()
 	}
-	s.lane, s.identity, s.epoch = lane, id, lane.Epoch()
+	s.lane, s.identity, s.epoch, s.ownsLane = lane, id, lane.Epoch(), len(s.settings) > 0
 	return nil
 }
 

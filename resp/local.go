@@ -27,6 +27,24 @@ var locals = map[command.Action]func(s *session, info *command.Info, args [][]by
 	command.ActionClientGetName: (*session).getName,
 	command.ActionClientSetInfo: (*session).setInfo,
 	command.ActionClientID:      (*session).clientID,
+
+	command.ActionClientInfo:         (*session).clientInfo,
+	command.ActionClientList:         (*session).clientList,
+	command.ActionClientKill:         (*session).clientKill,
+	command.ActionClientUnblock:      (*session).clientUnblock,
+	command.ActionClientTrackingInfo: (*session).clientTrackingInfo,
+	command.ActionClientGetRedir:     (*session).clientGetRedir,
+
+	command.ActionClusterSlots:          describe((*session).clusterSlots),
+	command.ActionClusterShards:         describe((*session).clusterShards),
+	command.ActionClusterNodes:          describe((*session).clusterNodes),
+	command.ActionClusterInfo:           describe((*session).clusterInfo),
+	command.ActionClusterMyID:           describe((*session).clusterMyID),
+	command.ActionClusterMyShardID:      describe((*session).clusterMyID),
+	command.ActionClusterLinks:          describe((*session).clusterLinks),
+	command.ActionClusterReplicas:       describe((*session).clusterAbout),
+	command.ActionClusterFailureReports: describe((*session).clusterAbout),
+	command.ActionClusterKeySlot:        describe((*session).clusterKeySlot),
 }
 
 func (s *session) local(info *command.Info, large bool) bool {
@@ -75,6 +93,11 @@ func (s *session) close(*command.Info, [][]byte) bool {
 func (s *session) reset(info *command.Info, _ [][]byte) bool {
 	if !s.quiet() {
 		return false
+	}
+	s.endMonitor()
+	s.settings, s.tracking, s.wrote, s.silenced, s.skips = nil, nil, nil, false, false
+	if s.subscriber != nil {
+		s.subscriber.over()
 	}
 	if err := s.use(s.front.identity()); err != nil {
 		return s.error(info, err.Error())
@@ -125,7 +148,7 @@ func (s *session) getName(info *command.Info, _ [][]byte) bool {
 	return true
 }
 
-// setInfo takes the name and version of the client's library, which nothing shows yet. Only a Redis that knows the command lets it
+// setInfo takes the name and version of the client's library. Only a Redis that knows the command lets it
 // get here.
 func (s *session) setInfo(info *command.Info, args [][]byte) bool {
 	option := strings.ToLower(string(args[2]))
@@ -134,6 +157,11 @@ func (s *session) setInfo(info *command.Info, args [][]byte) bool {
 	}
 	if !printable(args[3]) {
 		return s.error(info, fmt.Sprintf("ERR %s cannot contain spaces, newlines or special characters.", option))
+	}
+	if option == "lib-name" {
+		s.libName = string(args[3])
+	} else {
+		s.libVersion = string(args[3])
 	}
 	return s.ok(info)
 }

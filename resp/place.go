@@ -23,10 +23,11 @@ type place struct {
 	done      bool
 	held      bool // the session has refused a part of the reply for now
 	relayed   bool // counted in session.outstanding, and size in session.inFlight
+	muted     bool // nobody is told: CLIENT REPLY
 	intercept bool // a null reply is a miss
 	// inspect sees each part of the reply before the client, and keeps it from it where it says so. Nil: nobody does.
 	inspect func(b []byte, first, last bool) (kept bool)
-	size      int  // bytes of the command
+	size    int // bytes of the command
 }
 
 // Reply implements relay.Sink.
@@ -68,9 +69,11 @@ func (p *place) Fail(_ *relay.Request, err error) {
 func (p *place) answer(b []byte, last bool) (ready bool) {
 	s := p.session
 	p.begun = true
-	if s.first == p {
+	switch {
+	case p.muted:
+	case s.first == p:
 		s.conn.Write(b)
-	} else {
+	default:
 		p.waiting = append(p.waiting, b...)
 		s.buffered += len(b)
 	}
@@ -124,6 +127,7 @@ func (f *front) take(s *session, info *command.Info) *place {
 		p.next = nil
 	}
 	p.session, p.info, p.Owner = s, info, &s.owner
+	p.muted, s.skips = s.silenced || s.skips, false
 	if s.last == nil {
 		s.first = p
 	} else {

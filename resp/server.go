@@ -4,6 +4,8 @@ package resp
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -38,6 +40,7 @@ type Server struct {
 	fronts    []*front
 	listeners []net.Listener
 	accepting sync.WaitGroup
+	nodeID    string // that the sidecar has as a cluster's one node
 	ids       atomic.Int64
 	clients   atomic.Int64
 	ended     sync.WaitGroup // fronts whose sessions have not all left
@@ -50,6 +53,7 @@ const firstID = 1 << 40
 func New(opts Options) *Server {
 	s := &Server{log: opts.Logger, listeners: opts.Listeners}
 	s.ids.Store(firstID)
+	s.nodeID = newNodeID()
 	for i, l := range opts.Loops {
 		f := &front{
 			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, splits: !opts.CrossSlot, log: opts.Logger,
@@ -137,4 +141,11 @@ func (s *Server) Stats(i int) Stats {
 	st := f.stats.snapshot()
 	st.Clients = len(f.sessions)
 	return st
+}
+
+// newNodeID makes the name of a cluster's node: 40 hexadecimal digits.
+func newNodeID() string {
+	var id [20]byte
+	_, _ = rand.Read(id[:]) // it never fails
+	return hex.EncodeToString(id[:])
 }

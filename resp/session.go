@@ -3,6 +3,7 @@ package resp
 import (
 	"time"
 
+	"readthrough/internal/command"
 	"readthrough/internal/frame"
 	"readthrough/internal/loop"
 	"readthrough/internal/relay"
@@ -45,6 +46,11 @@ type session struct {
 	epoch    uint64 // of the lane, as of the replies that are outstanding
 	name     string // by CLIENT SETNAME
 
+	libName, libVersion string // by CLIENT SETINFO
+
+	began, active time.Time // of the first and the latest input
+	latest        *command.Info
+
 	commands frame.Commands
 	paused   pause
 	reading  bool // within Data
@@ -58,6 +64,18 @@ type session struct {
 	buffered    int // bytes of replies that wait for those before them
 
 	transaction *transaction // nil while there is none
+	blocked     *blocked     // nil while there is none
+	subscriber  *subscriber  // nil while there is none
+	monitors    []relay.Link // of MONITOR
+	waiting     *waiting     // nil while there is none
+	wrote       []string     // the masters that it wrote to
+
+	settings []setting // in force on a lane of its own; none on a shared one
+	ownsLane bool
+	tracking *tracking // nil while it is off
+	silenced bool      // by CLIENT REPLY OFF: replies are thrown away
+	skips    bool      // by CLIENT REPLY SKIP: that of the next command is
+	pushes   []byte    // wait for the end of a reply
 
 	large relay.Link // carries the large command that is being read or answered; nil when there is none, or it is discarded
 }
@@ -65,6 +83,7 @@ type session struct {
 // Data implements loop.Handler.
 func (s *session) Data(b []byte) (used int) {
 	s.reading = true
+	s.active = s.front.loop.Now()
 	used = s.read(b)
 	s.reading = false
 	s.backpressure()
@@ -194,6 +213,7 @@ func (s *session) advance() {
 		}
 		s.places--
 		s.front.put(p)
+		s.flushPushes()
 		if p = s.first; p != nil {
 			held = held || p.held
 			if len(p.waiting) > 0 {
@@ -258,6 +278,14 @@ func (s *session) EOF() {
 	s.settled()
 }
 
+// Hangup implements loop.Handler: a client that has left does not wait any longer.
+func (s *session) Hangup() {
+	if s.blocked != nil || s.waiting != nil {
+		s.conn.Close()
+		s.leave()
+	}
+}
+
 // Drained implements loop.Handler.
 func (s *session) Drained() {
 	s.owner.Resume()
@@ -303,6 +331,16 @@ func (s *session) leave() {
 	if s.transaction != nil {
 		s.transaction.over(false)
 	}
+	if s.blocked != nil {
+		s.blocked.over(false)
+	}
+	if s.subscriber != nil {
+		s.subscriber.over()
+	}
+	if s.waiting != nil {
+		s.waiting.over(false)
+	}
+	s.endMonitor()
 	s.owner.Resume()
 	if s.lane != nil {
 		s.lane.Release()

@@ -318,8 +318,7 @@ func (t *transaction) retry() {
 	case t.to != "":
 		t.reopen(t.s.lane.LinkTo(t.to))
 	default:
-		wait := min(2*time.Millisecond<<min(t.attempts, 7), 250*time.Millisecond)
-		t.s.front.loop.After(wait, func() {
+		t.s.front.loop.After(backoff(t.attempts), func() {
 			if t.s.transaction == t && !t.s.gone {
 				t.reopen(t.s.lane.Link(t.slot()))
 			}

@@ -14,8 +14,9 @@ import (
 type lane struct {
 	side     *Side
 	identity relay.Identity
-	users    int       // sessions
-	idle     time.Time // since when there are none
+	own      *relay.Own // of the one session that it belongs to; nil: it is shared
+	users    int        // sessions
+	idle     time.Time  // since when there are none
 
 	byAddr  map[string]*wire // those that take requests
 	byNode  []*wire          // the same, by the index of the node in the view; nil where there is none yet
@@ -78,6 +79,11 @@ func (l *lane) wireTo(addr string) *wire {
 	if w == nil {
 		w = &wire{lane: l, addr: addr}
 		l.byAddr[addr] = w
+		if l.own != nil {
+			for _, raw := range l.own.Setup {
+				w.push(&relay.Request{Sink: discard{}}, raw)
+			}
+		}
 		l.side.dial(addr, l.identity, func(fd int, err error) {
 			if err != nil {
 				w.undialled(err)
@@ -218,8 +224,19 @@ func (l *lane) reroute() {
 			w.closeIfDone()
 		}
 	}
+	l.reach()
 	if len(l.parked) > 0 {
 		l.unpark(true)
+	}
+}
+
+// reach connects to every master, where that is asked for.
+func (l *lane) reach() {
+	if l.own == nil || !l.own.Everywhere {
+		return
+	}
+	for n, addr := range l.side.view.nodes {
+		l.byNode[n] = l.wireTo(addr)
 	}
 }
 
@@ -244,6 +261,11 @@ func (l *lane) Epoch() uint64 { return l.epoch + l.side.view.epoch }
 // Release implements relay.Lane.
 func (l *lane) Release() {
 	l.users--
+	if l.own != nil {
+		delete(l.side.owned, l)
+		l.close()
+		return
+	}
 	l.idle = l.side.loop.Now()
 }
 

@@ -250,6 +250,9 @@ func (k *link) EOF() { k.Closed(io.EOF) }
 // Closed implements loop.Handler.
 func (k *link) Closed(err error) { k.fail(errLost(k.addr, err)) }
 
+// Hangup implements loop.Handler: what is unread comes first.
+func (k *link) Hangup() {}
+
 // Drained implements loop.Handler.
 func (k *link) Drained() { k.notified() }
 

@@ -88,6 +88,9 @@ func (w *wire) lost(cause error) {
 		}
 	}
 	side.refresh()
+	if own := w.lane.own; own != nil && own.Lost != nil {
+		own.Lost(cause)
+	}
 }
 
 // evacuate sends the reads again, on a fresh connection, that wait behind the replies of a slow session: of sessions that have

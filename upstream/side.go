@@ -59,9 +59,10 @@ type Side struct {
 	view   view
 	table  *command.Table
 	server relay.Server
-	lanes  map[relay.Identity]*lane
-	down   map[string]*outage // nodes that could not be reached last
-	since  time.Time          // no node has been known since
+	lanes  map[relay.Identity]*lane // shared ones
+	owned  map[*lane]struct{}       // those of one session
+	down   map[string]*outage       // nodes that could not be reached last
+	since  time.Time                // no node has been known since
 	stats  Stats
 }
 
@@ -75,7 +76,7 @@ type outage struct {
 func newSide(u *Upstream, l *loop.Loop) *Side {
 	return &Side{
 		up: u, loop: l, table: command.Snapshot(), since: time.Now(),
-		lanes: map[relay.Identity]*lane{}, down: map[string]*outage{},
+		lanes: map[relay.Identity]*lane{}, owned: map[*lane]struct{}{}, down: map[string]*outage{},
 	}
 }
 
@@ -87,8 +88,8 @@ func (s *Side) start() {
 
 func (s *Side) tend() {
 	now := s.loop.Now()
+	s.every(func(l *lane) { l.tend(now) })
 	for id, l := range s.lanes {
-		l.tend(now)
 		if l.users == 0 && now.Sub(l.idle) > laneIdle {
 			l.close()
 			delete(s.lanes, id)
@@ -116,9 +117,9 @@ func (s *Side) Generation() uint64 { return s.up.changes.Load() }
 func (s *Side) Stats() Stats {
 	st := s.stats
 	st.Lanes = len(s.lanes)
-	for _, l := range s.lanes {
+	s.every(func(l *lane) {
 		st.Wires += len(l.byAddr) + len(l.retired)
-	}
+	})
 	return st
 }
 
@@ -129,8 +130,7 @@ func (s *Side) Lane(id relay.Identity) (relay.Lane, error) {
 		if len(s.lanes) >= maxLanes {
 			return nil, errLanes
 		}
-		l = &lane{side: s, identity: id, byAddr: map[string]*wire{}, retired: map[*wire]struct{}{}}
-		l.byNode = make([]*wire, len(s.view.nodes))
+		l = s.newLane(id)
 		s.lanes[id] = l
 	}
 	l.users++
@@ -138,6 +138,33 @@ func (s *Side) Lane(id relay.Identity) (relay.Lane, error) {
 }
 
 const errLanes = relay.Error("UPSTREAMBUSY too many users and databases are in use at once: close some connections")
+
+func (s *Side) newLane(id relay.Identity) *lane {
+	return &lane{
+		side: s, identity: id, byAddr: map[string]*wire{}, retired: map[*wire]struct{}{},
+		byNode: make([]*wire, len(s.view.nodes)),
+	}
+}
+
+// OwnLane returns connections of an identity for one session alone, until it releases them.
+func (s *Side) OwnLane(id relay.Identity, own relay.Own) relay.Lane {
+	l := s.newLane(id)
+	l.own = &own
+	l.users = 1
+	s.owned[l] = struct{}{}
+	l.reach()
+	return l
+}
+
+// every has f called with each lane.
+func (s *Side) every(f func(l *lane)) {
+	for _, l := range s.lanes {
+		f(l)
+	}
+	for l := range s.owned {
+		f(l)
+	}
+}
 
 // apply takes over a new topology.
 func (s *Side) apply(t *Topology) {
@@ -158,18 +185,15 @@ func (s *Side) apply(t *Topology) {
 func (s *Side) moved(at int, addr string) {
 	if s.view.moved(at, addr) {
 		s.up.changes.Add(1)
-		for _, l := range s.lanes {
+		s.every(func(l *lane) {
 			l.byNode = append(l.byNode, make([]*wire, len(s.view.nodes)-len(l.byNode))...)
-		}
+			l.reach()
+		})
 		s.refresh()
 	}
 }
 
-func (s *Side) reroute() {
-	for _, l := range s.lanes {
-		l.reroute()
-	}
-}
+func (s *Side) reroute() { s.every((*lane).reroute) }
 
 func (s *Side) refresh() { s.up.discovery.Refresh() }
 
@@ -291,16 +315,16 @@ func (s *Side) reauthenticate(as credentials) {
 		return
 	}
 	raw := appendCommand(nil, auth...)
-	for id, l := range s.lanes {
-		if id.Own {
-			continue
+	s.every(func(l *lane) {
+		if l.identity.Own {
+			return
 		}
 		for _, w := range l.byAddr {
 			if w.conn != nil { // one that is being made will have asked for itself, or is refused and made again
 				w.push(&relay.Request{Sink: reauthentication{s, w.addr}}, raw)
 			}
 		}
-	}
+	})
 }
 
 // reauthentication hears what Redis says to a changed password.

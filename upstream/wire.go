@@ -102,16 +102,27 @@ func (w *wire) Data(b []byte) (used int) {
 		part := b[used : used+n]
 		used += n
 		if w.parts.kind == '>' {
-			// The pushes of RESP3 belong to nobody on a shared connection.
-			if last {
-				w.lane.side.stats.PushesDropped++
-			}
+			w.pushed(part, last)
 			continue
 		}
 		w.reply(part, first, last)
 	}
 	w.closeIfDone()
 	return used
+}
+
+// pushed passes on a push of RESP3. On a shared connection it belongs to nobody.
+func (w *wire) pushed(b []byte, last bool) {
+	own := w.lane.own
+	if own == nil || own.Push == nil {
+		if last {
+			w.lane.side.stats.PushesDropped++
+		}
+		return
+	}
+	if !own.Push(b, last) {
+		w.hold(own.Owner)
+	}
 }
 
 // reply hands a reply, or its next part, to the head of the fifo.
@@ -196,6 +207,9 @@ func (w *wire) EOF() { w.lost(io.EOF) }
 
 // Closed implements loop.Handler.
 func (w *wire) Closed(err error) { w.lost(err) }
+
+// Hangup implements loop.Handler: what is unread comes first.
+func (w *wire) Hangup() {}
 
 // Drained implements loop.Handler.
 func (w *wire) Drained() {}

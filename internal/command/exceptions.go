@@ -59,9 +59,12 @@ var exceptions = []exception{
 	private(ReasonMonitor, "the connection becomes a stream of commands", "monitor"),
 	private(ReasonReplication, "the connection becomes a replica's", "sync", "psync", "replconf"),
 	private(ReasonWait, "a shared connection's writes are not the session's, and others would wait", "wait", "waitaof"),
-	private(ReasonReply, "replies of a shared connection may not stop", "client|reply"),
-	private(ReasonTracking, "invalidations go to the connection that read the key", "client|tracking", "client|caching"),
-	private(ReasonState, "sets a state of its connection", "client|no-evict", "client|no-touch", "script|debug"),
+	stateful("client|reply", ActionClientReply, ReasonReply, "replies of a shared connection may not stop"),
+	stateful("client|tracking", ActionClientTracking, ReasonTracking, "invalidations go to the connection that read the key"),
+	stateful("client|caching", ActionClientCaching, ReasonTracking, "is about the next command of its connection"),
+	stateful("client|no-evict", ActionClientNoEvict, ReasonState, "sets a state of its connection"),
+	stateful("client|no-touch", ActionClientNoTouch, ReasonState, "sets a state of its connection"),
+	private(ReasonState, "sets a state of its connection", "script|debug"),
 	private(ReasonState, "whatever CLIENT does that is not listed here, it may do to its connection", "client|*"),
 	{names: []string{"client|help"}, handling: FixedNode, why: "only text"},
 
@@ -106,7 +109,11 @@ func private(reason Reason, why string, names ...string) exception {
 }
 
 func transaction(name string, action Action) exception {
-	return exception{names: []string{name}, handling: Private, action: action, reason: ReasonTransaction, why: "a transaction belongs to a connection"}
+	return stateful(name, action, ReasonTransaction, "a transaction belongs to a connection")
+}
+
+func stateful(name string, action Action, reason Reason, why string) exception {
+	return exception{names: []string{name}, handling: Private, action: action, reason: reason, why: why}
 }
 
 // unlisted are the names that a server acts on although its COMMAND does not

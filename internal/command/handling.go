@@ -78,13 +78,21 @@ const (
 	ActionDiscard
 	ActionWatch
 	ActionUnwatch
+
+	// Of Private, with ReasonReply, ReasonTracking and ReasonState.
+	ActionClientReply
+	ActionClientTracking
+	ActionClientCaching
+	ActionClientNoEvict
+	ActionClientNoTouch
 )
 
 var actionNames = [...]string{"", "auth", "hello", "select", "quit", "reset", "close", "readonly", "readwrite", "asking",
 	"client setname", "client getname", "client setinfo", "client id", "client info", "client list", "client kill",
 	"client unblock", "client trackinginfo", "client getredir", "cluster slots", "cluster shards", "cluster nodes",
 	"cluster info", "cluster myid", "cluster myshardid", "cluster keyslot", "cluster links", "cluster replicas",
-	"cluster count-failure-reports", "multi", "exec", "discard", "watch", "unwatch"}
+	"cluster count-failure-reports", "multi", "exec", "discard", "watch", "unwatch",
+	"client reply", "client tracking", "client caching", "client no-evict", "client no-touch"}
 
 func (a Action) String() string { return actionNames[a] }
 

@@ -84,7 +84,7 @@ func checkConsistent(t *testing.T, i *Info) {
 	if i.Handling == 0 {
 		t.Errorf("%s has no Handling", i.Name)
 	}
-	if (i.Handling == Local) != (i.Action != ActionNone) {
+	if i.Handling == Local && i.Action == ActionNone || i.Action != ActionNone && i.Handling != Local && i.Handling != Private {
 		t.Errorf("%s: Handling %v with Action %v", i.Name, i.Handling, i.Action)
 	}
 	if (i.Handling == Private) != (i.Reason != ReasonNone) {

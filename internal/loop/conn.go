@@ -2,8 +2,11 @@ package loop
 
 import (
 	"io"
+	"net/netip"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Handler is what a connection belongs to. Its methods are called on the loop, and not after Close.
@@ -15,6 +18,8 @@ type Handler interface {
 	EOF()
 	// Drained is the answer to NotifyBelow.
 	Drained()
+	// Hangup says, while the connection is paused, that the peer has closed its direction. What it sent before is still unread.
+	Hangup()
 	// Closed says that the connection broke and is closed. It is not called for a Close or Finish of one's own.
 	Closed(err error)
 }
@@ -39,6 +44,7 @@ type Conn struct {
 	notify    int // call Drained when Buffered falls to this; -1: do not
 	paused    bool
 	eof       bool
+	hungUp    bool // Hangup was called
 	finishing bool
 	limit     time.Duration // of finishing
 	linger    *Timer        // ends finishing
@@ -205,7 +211,7 @@ func (c *Conn) mark() {
 }
 
 func (c *Conn) update() {
-	want := interest{read: !c.paused && !c.eof, write: c.polled.write}
+	want := interest{read: !c.paused && !c.eof, write: c.polled.write, hangup: c.paused && !c.eof && !c.hungUp}
 	if want != c.polled && !c.closed {
 		c.setInterest(want)
 	}
@@ -231,6 +237,12 @@ func (c *Conn) ready(ev event) {
 	}
 	if ev.broken && !c.polled.read {
 		c.fail(syscall.ECONNRESET)
+		return
+	}
+	if ev.hangup && !c.polled.read && !c.eof && !c.hungUp {
+		c.hungUp = true
+		c.update()
+		c.h.Hangup()
 		return
 	}
 	if (ev.read || ev.broken) && c.polled.read {
@@ -359,7 +371,9 @@ func (c *Conn) flush() {
 	}
 	waits := c.written < len(c.out)
 	if waits != c.polled.write {
-		c.setInterest(interest{read: c.polled.read, write: waits})
+		want := c.polled
+		want.write = waits
+		c.setInterest(want)
 	}
 	if c.finishing && !waits {
 		c.Close()
@@ -372,4 +386,26 @@ func (c *Conn) flush() {
 		c.notify = -1
 		c.h.Drained()
 	}
+}
+
+// FD is the connection's descriptor, for people to read.
+func (c *Conn) FD() int { return c.fd }
+
+// LocalAddr and RemoteAddr are the connection's addresses as host:port, empty for what has none, such as a pump.
+func (c *Conn) LocalAddr() string { return address(unix.Getsockname(c.fd)) }
+
+// RemoteAddr is the peer's, see LocalAddr.
+func (c *Conn) RemoteAddr() string { return address(unix.Getpeername(c.fd)) }
+
+func address(sa unix.Sockaddr, err error) string {
+	if err != nil {
+		return ""
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+	}
+	return ""
 }

@@ -41,6 +41,8 @@ func (h *handler) EOF() {
 	}
 }
 
+func (h *handler) Hangup() {}
+
 func (h *handler) Drained() {
 	if h.drained != nil {
 		h.drained()

@@ -21,12 +21,15 @@ type poller struct {
 	ready      [256]event
 }
 
-type interest struct{ read, write bool }
+// interest in hangup is not served: kqueue tells of it through reading alone. A client that leaves while it is paused is noticed
+// when it is read again.
+type interest struct{ read, write, hangup bool }
 
 // event is readiness of the connection with an index, if its generation is still that.
 type event struct {
 	index, gen  uint32
 	read, write bool
+	hangup      bool // never
 	broken      bool // closed in both directions, or failed
 }
 

@@ -16,12 +16,13 @@ type poller struct {
 	ready      [256]event
 }
 
-type interest struct{ read, write bool }
+type interest struct{ read, write, hangup bool }
 
 // event is readiness of the connection with an index, if its generation is still that.
 type event struct {
 	index, gen  uint32
 	read, write bool
+	hangup      bool // the peer has closed its direction
 	broken      bool // closed in both directions, or failed
 }
 
@@ -80,6 +81,7 @@ func (p *poller) wait(timeout time.Duration) (int, error) {
 			index: uint32(e.Fd), gen: uint32(e.Pad),
 			read:   e.Events&unix.EPOLLIN != 0,
 			write:  e.Events&unix.EPOLLOUT != 0,
+			hangup: e.Events&unix.EPOLLRDHUP != 0,
 			broken: e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0,
 		}
 		kept++
@@ -102,6 +104,9 @@ func (p *poller) control(op int, c *Conn) error {
 	}
 	if c.polled.write {
 		ev.Events |= unix.EPOLLOUT
+	}
+	if c.polled.hangup {
+		ev.Events |= unix.EPOLLRDHUP
 	}
 	return unix.EpollCtl(p.fd, op, c.fd, &ev)
 }

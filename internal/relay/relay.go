@@ -98,6 +98,18 @@ type Lane interface {
 	Release()
 }
 
+// Own is what a session asks of a lane of its own.
+type Own struct {
+	Owner *Owner
+	// Setup is the commands that put each of its connections into the session's state, before any other.
+	Setup [][]byte
+	// Everywhere has connections to all masters made, not only to those that are needed.
+	Everywhere bool
+	// Push gets what Redis sends by itself, and Lost hears that a connection broke. Both may be nil.
+	Push func(b []byte, last bool) (ready bool)
+	Lost func(err error)
+}
+
 // Link is a connection to one node for one session's use. Its commands are not kept, so that nothing is sent again, and their
 // errors, redirects among them, are the session's to read.
 type Link interface {

@@ -1,0 +1,100 @@
+package resp
+
+import (
+	"bytes"
+	"time"
+
+	"readthrough/internal/command"
+	"readthrough/internal/relay"
+)
+
+// blocked is a command that may wait: it has a link to itself, so that nobody waits with it. When the client leaves, the link is
+// closed, and Redis gives what comes later to somebody else.
+type blocked struct {
+	s        *session
+	place    *place
+	raw      []byte
+	slot     int
+	link     relay.Link
+	id       int64 // of the link in Redis; 0 while it is unknown
+	attempts int
+	deadline time.Time
+}
+
+// block sends a blocking command. Those behind it wait for its reply.
+func (s *session) block(info *command.Info) bool {
+	if !s.quiet() {
+		return false
+	}
+	b := &blocked{s: s, raw: bytes.Clone(s.commands.Raw), slot: s.slotOf(info, false)}
+	s.blocked = b
+	b.place = s.front.take(s, info)
+	b.place.inspect = b.reply
+	s.send(b.place, 0)
+	s.paused = forQuiet
+	b.sendTo(s.lane.Link(b.slot), false)
+	return true
+}
+
+var askingText = []byte("*1\r\n$6\r\nASKING\r\n")
+
+func (b *blocked) sendTo(link relay.Link, asking bool) {
+	b.link, b.id = link, 0
+	b.learnID()
+	if asking {
+		link.Send(&relay.Request{Sink: silence{}, Owner: &b.s.owner}, askingText)
+	}
+	link.Send(&b.place.Request, b.raw)
+}
+
+// reply passes the reply on, unless it is a redirect: the slot may move while its clients are blocked.
+func (b *blocked) reply(part []byte, first, last bool) (kept bool) {
+	s := b.s
+	if first && part[0] == '-' {
+		if addr, ask, is := s.lane.Redirected(part, b.link.Addr()); is && b.again(addr, ask) {
+			return true
+		}
+	}
+	if last {
+		b.over(true)
+	}
+	return false
+}
+
+// again sends the command where a redirect says, unless that has gone on for too long.
+func (b *blocked) again(addr string, ask bool) bool {
+	s := b.s
+	now := s.front.loop.Now()
+	if b.deadline.IsZero() {
+		b.deadline = now.Add(settling)
+	}
+	if b.attempts++; now.After(b.deadline) {
+		return false
+	}
+	b.link.Release(true)
+	b.link = nil
+	if addr != "" {
+		b.sendTo(s.lane.LinkTo(addr), ask)
+		return true
+	}
+	s.front.loop.After(backoff(b.attempts), func() {
+		if s.blocked == b {
+			b.sendTo(s.lane.Link(b.slot), false)
+		}
+	})
+	return true
+}
+
+// backoff is the time before a command is said again to a node that asks for it.
+func backoff(attempts int) time.Duration {
+	return min(2*time.Millisecond<<min(attempts, 7), 250*time.Millisecond)
+}
+
+// over gives up the link. clean says that its command was answered.
+func (b *blocked) over(clean bool) {
+	b.s.blocked = nil
+	if link := b.link; link != nil {
+		b.link = nil
+		link.Release(clean)
+	}
+}

@@ -1,0 +1,348 @@
+package resp
+
+import (
+	"bytes"
+	"crypto/rand"
+	"strconv"
+	"strings"
+
+	"github.com/tidwall/redcon"
+
+	"readthrough/internal/command"
+	"readthrough/internal/frame"
+	"readthrough/internal/relay"
+	"readthrough/internal/slot"
+)
+
+// subscriber is a session that has subscribed. Its subscriptions live on links of its own: one to the fixed node for channels and
+// patterns, which the cluster's bus serves from any node, and one to the node of each sharded channel. What the links bring is
+// passed on as it is.
+//
+// A subscription is answered by one confirmation for each channel, and in RESP3 those are pushes, answers to nothing. So that it
+// is known when a command has been answered, a PING with a text of our own is sent behind it and its reply is taken out of the
+// stream: what came before belongs to the command. Until then the session does not go on.
+type subscriber struct {
+	s     *session
+	links map[string]*subscription // by node
+	// gather is links to the other masters for keyspace notifications, which a master sends of its own keys only.
+	gather map[string]relay.Link
+
+	info    *command.Info // of the command that is being answered; nil while none is
+	raw     []byte
+	pending int    // links that have not answered it
+	moved   string // where a redirect says that it belongs
+	mark    string // the PING's text
+}
+
+// subscription is a link and what is subscribed to over it.
+type subscription struct {
+	link     relay.Link
+	within   bool  // a part of a message was passed on
+	channels int64 // and patterns
+	sharded  int64
+	silent   [][]byte // sharded channels that we have subscribed to by ourselves, whose confirmations are due
+}
+
+// The kinds of confirmations.
+const (
+	kindSubscribe    = "subscribe"
+	kindPSubscribe   = "psubscribe"
+	kindSSubscribe   = "ssubscribe"
+	kindUnsubscribe  = "unsubscribe"
+	kindPUnsubscribe = "punsubscribe"
+	kindSUnsubscribe = "sunsubscribe"
+)
+
+// subscribe handles the subscribe family. Over RESP2 it handles all commands of a session that has subscriptions.
+func (s *session) subscribe(info *command.Info) bool {
+	if !s.quiet() {
+		return false
+	}
+	if s.subscriber == nil {
+		s.subscriber = &subscriber{s: s, links: map[string]*subscription{}, mark: rand.Text()}
+	}
+	b := s.subscriber
+	b.info, b.raw, b.moved = info, bytes.Clone(s.commands.Raw), ""
+	s.paused = forWork
+	b.send(b.targets(info)...)
+	b.gatherKeyspace(info)
+	return true
+}
+
+// targets are the nodes that a command of the family goes to.
+func (b *subscriber) targets(info *command.Info) []string {
+	s := b.s
+	if info.Channels {
+		if at := s.slotOf(info, false); at != relay.AnyNode {
+			return []string{s.lane.Node(at)}
+		}
+		var all []string // SUNSUBSCRIBE from everything
+		for addr, sub := range b.links {
+			if sub.sharded > 0 {
+				all = append(all, addr)
+			}
+		}
+		if len(all) > 0 {
+			return all
+		}
+	}
+	return []string{s.lane.Node(relay.AnyNode)}
+}
+
+// send sends the current command to nodes, each with a PING behind it.
+func (b *subscriber) send(addrs ...string) {
+	ping := redcon.AppendArray(nil, 2)
+	ping = redcon.AppendBulkString(ping, "PING")
+	ping = redcon.AppendBulkString(ping, b.mark)
+	b.pending += len(addrs)
+	for _, addr := range addrs {
+		sub := b.links[addr]
+		if sub == nil {
+			sub = b.open(addr)
+		}
+		sub.link.Send(nil, b.raw)
+		sub.link.Send(nil, ping)
+	}
+}
+
+func (b *subscriber) open(addr string) *subscription {
+	sub := &subscription{}
+	b.links[addr] = sub
+	if addr == "" {
+		sub.link = b.s.lane.Link(relay.AnyNode)
+	} else {
+		sub.link = b.s.lane.LinkTo(addr)
+	}
+	// Nothing waits for a reply in the link's own sense: all that comes is looked at here.
+	sub.link.OnOther(&b.s.owner, func(part []byte, last bool) bool { return b.other(sub, part, last) })
+	sub.link.OnLost(func(err error) { b.s.kill("a connection with its subscriptions was lost: " + err.Error()) })
+	return sub
+}
+
+// other looks at what a link brings.
+func (b *subscriber) other(sub *subscription, part []byte, last bool) (ready bool) {
+	s := b.s
+	if sub.within || !last {
+		sub.within = !last
+		return s.push(part)
+	}
+	switch {
+	case b.info != nil && b.isMark(part):
+		b.pending--
+		b.answered()
+		return s.ready()
+	case part[0] == '-' && b.redirected(sub, part):
+		return true
+	}
+	kind, channel, count, ok := confirmation(part)
+	switch {
+	case !ok:
+		return s.push(part)
+	case kind == kindSSubscribe || kind == kindSUnsubscribe:
+		sub.sharded = count
+	default:
+		sub.channels = count
+		return s.push(part)
+	}
+	if len(sub.silent) > 0 && bytes.Equal(sub.silent[0], channel) && kind == kindSSubscribe {
+		sub.silent = sub.silent[1:]
+		return true
+	}
+	if kind == kindSUnsubscribe && b.info == nil { // nobody has asked: the slot has left the node
+		b.resubscribe(channel, s.lane.Node(int(slot.Of(channel))))
+		return true
+	}
+	return s.push(withCount(part, b.sharded()))
+}
+
+// redirected handles the error of a node that does not own a sharded channel's slot.
+func (b *subscriber) redirected(sub *subscription, part []byte) bool {
+	addr, _, is := b.s.lane.Redirected(part, sub.link.Addr())
+	switch {
+	case !is:
+	case len(sub.silent) > 0:
+		channel := sub.silent[0]
+		sub.silent = sub.silent[1:]
+		b.resubscribe(channel, addr)
+		return true
+	case b.info != nil && b.info.Channels && addr != "":
+		b.moved = addr
+		return true
+	}
+	return false
+}
+
+// resubscribe follows a sharded channel to the new owner of its slot. The client does not notice.
+func (b *subscriber) resubscribe(channel []byte, addr string) {
+	sub := b.links[addr]
+	if sub == nil {
+		sub = b.open(addr)
+	}
+	sub.silent = append(sub.silent, bytes.Clone(channel))
+	raw := redcon.AppendArray(nil, 2)
+	raw = redcon.AppendBulkString(raw, "SSUBSCRIBE")
+	sub.link.Send(nil, redcon.AppendBulk(raw, channel))
+}
+
+// isMark tells whether a reply is that to our PING: its text alone, or behind "pong" for a subscriber over RESP2. A user who may
+// not PING gets an error, which says so.
+func (b *subscriber) isMark(reply []byte) bool {
+	if reply[0] == '-' {
+		return bytes.HasPrefix(reply, []byte("-NOPERM")) && bytes.Contains(reply, []byte("'ping'"))
+	}
+	return bytes.HasSuffix(reply, []byte("\r\n"+b.mark+"\r\n"))
+}
+
+// answered goes on when every link has answered the current command.
+func (b *subscriber) answered() {
+	s := b.s
+	switch {
+	case b.pending > 0:
+		return
+	case b.moved != "":
+		addr := b.moved
+		b.moved = ""
+		b.send(addr)
+		return
+	}
+	if b.info != nil {
+		s.front.stats.replied(b.info, false)
+		b.info, b.raw = nil, nil
+	}
+	for addr, sub := range b.links {
+		if sub.channels == 0 && sub.sharded == 0 {
+			delete(b.links, addr)
+			sub.link.Release(true)
+		}
+	}
+	if len(b.links) == 0 {
+		b.over()
+	}
+	s.proceed()
+}
+
+// sharded is the number of sharded channels over all links.
+func (b *subscriber) sharded() (n int64) {
+	for _, sub := range b.links {
+		n += sub.sharded
+	}
+	return n
+}
+
+// total is the number of subscriptions of all kinds. Over RESP2, a session that has any can do nothing else.
+func (b *subscriber) total() (n int64) {
+	for _, sub := range b.links {
+		n += sub.channels + sub.sharded
+	}
+	return n
+}
+
+// takes tells whether a command belongs on a link, over RESP2: all but those that end the session's state, once it has
+// subscriptions.
+func (b *subscriber) takes(info *command.Info) bool {
+	if b.total() == 0 {
+		return false
+	}
+	return info == nil || info.Reason != command.ReasonSubscribe && info.Action != command.ActionQuit && info.Action != command.ActionReset
+}
+
+// tunnel sends a command of a RESP2 session that has subscriptions: Redis answers PING in a form of its own, and refuses the
+// rest.
+func (b *subscriber) tunnel(info *command.Info) bool {
+	for _, sub := range b.links {
+		b.s.front.stats.replied(info, false)
+		sub.link.Send(nil, b.s.commands.Raw)
+		break
+	}
+	return true
+}
+
+// over ends all subscriptions.
+func (b *subscriber) over() {
+	b.s.subscriber = nil
+	for _, sub := range b.links {
+		sub.link.Release(false)
+	}
+	for _, link := range b.gather {
+		link.Release(false)
+	}
+}
+
+// gatherKeyspace has the channels for keyspace notifications subscribed to, or not any more, on the other masters too: a master
+// sends those of its own keys only. Of what they bring, only such messages are passed on.
+func (b *subscriber) gatherKeyspace(info *command.Info) {
+	s := b.s
+	if info.Channels || !s.front.side.Server().Cluster {
+		return
+	}
+	args := s.args()
+	about := args[:1:1]
+	for _, arg := range args[1:] {
+		if bytes.HasPrefix(arg, []byte("__key")) {
+			about = append(about, arg)
+		}
+	}
+	adds := strings.HasSuffix(info.Name, kindSubscribe) && !strings.HasSuffix(info.Name, kindUnsubscribe)
+	if len(about) == 1 && (adds || len(args) > 1) || len(b.gather) == 0 && !adds {
+		return
+	}
+	raw := redcon.AppendArray(nil, len(about))
+	for _, arg := range about {
+		raw = redcon.AppendBulk(raw, arg)
+	}
+	home := s.lane.Node(relay.AnyNode)
+	for _, node := range s.front.side.Nodes() {
+		addr := node.Addr
+		if addr == home || node.Slot == relay.AnyNode {
+			continue
+		}
+		link := b.gather[addr]
+		if link == nil {
+			link = s.lane.LinkTo(addr)
+			if b.gather == nil {
+				b.gather = map[string]relay.Link{}
+			}
+			b.gather[addr] = link
+			within := false
+			link.OnOther(&s.owner, func(part []byte, last bool) bool {
+				pass := within || aboutKeys(part)
+				within = pass && !last
+				return !pass || s.push(part)
+			})
+			link.OnLost(func(err error) { s.kill("a connection with its subscriptions was lost: " + err.Error()) })
+		}
+		link.Send(nil, raw)
+	}
+}
+
+// aboutKeys tells whether a reply is a message on a channel of keyspace notifications.
+func aboutKeys(b []byte) bool {
+	head := b[:min(len(b), 512)]
+	kind, channel, found := bytes.Cut(head, []byte("message\r\n"))
+	return found && len(kind) < 32 && (bytes.Contains(channel, []byte("\r\n__keyspace@")) || bytes.Contains(channel, []byte("\r\n__keyevent@")))
+}
+
+// confirmation reads a confirmation of the subscribe family: its kind, the channel, and how many subscriptions there are now.
+func confirmation(b []byte) (kind string, channel []byte, count int64, ok bool) {
+	elements := frame.Elements(b)
+	if len(elements) != 3 {
+		return "", nil, 0, false
+	}
+	kind = string(frame.Text(elements[0]))
+	switch kind {
+	case kindSubscribe, kindPSubscribe, kindSSubscribe, kindUnsubscribe, kindPUnsubscribe, kindSUnsubscribe:
+	default:
+		return "", nil, 0, false
+	}
+	if len(elements[2]) < 4 || elements[2][0] != ':' {
+		return "", nil, 0, false
+	}
+	count, err := strconv.ParseInt(string(elements[2][1:len(elements[2])-2]), 10, 64)
+	return kind, frame.Text(elements[1]), count, err == nil
+}
+
+// withCount is a confirmation with another number.
+func withCount(b []byte, n int64) []byte {
+	end := bytes.LastIndexByte(b, ':')
+	return redcon.AppendInt(bytes.Clone(b[:end]), n)
+}
