@@ -57,8 +57,11 @@ func (o *Options) logger() *zap.Logger {
 	return o.Logger
 }
 
-// credentials are a user and a password; the zero value is none.
-type credentials struct{ user, password string }
+// credentials are a user and a password, unless none are given. Those that a client gives may be empty: Redis refuses them.
+type credentials struct {
+	given          bool
+	user, password string
+}
 
 func (o *Options) credentials(ctx context.Context) (credentials, error) {
 	if o.Credentials == nil {
@@ -70,13 +73,13 @@ func (o *Options) credentials(ctx context.Context) (credentials, error) {
 	if err != nil {
 		return credentials{}, fmt.Errorf("Redis credentials: %w", err)
 	}
-	return credentials{user, password}, nil
+	return credentials{user != "" || password != "", user, password}, nil
 }
 
 // auth returns the AUTH command for c, nil where there is nothing to say.
 func (c credentials) auth() []string {
 	switch {
-	case c == credentials{}:
+	case !c.given:
 		return nil
 	case c.user == "":
 		return []string{"AUTH", c.password}

@@ -102,7 +102,7 @@ func (s *Side) Table() *command.Table { return s.table }
 
 // Server is what is known of Redis.
 func (s *Side) Server() relay.Server {
-	return relay.Server{Version: s.server.Version, Cluster: s.view.cluster}
+	return relay.Server{Version: s.server.Version, Cluster: s.view.cluster, Masters: len(s.view.nodes)}
 }
 
 // Stats returns the figures up to now.
