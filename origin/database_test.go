@@ -145,7 +145,7 @@ func TestPasswordRotation(t *testing.T) {
 		next := fmt.Sprintf("p%d", i)
 		// The database knows the new password before the secret says it: for a moment the old one fails.
 		db.MustExec(t, "alter role "+role+" password '"+next+"'")
-		db.MustExec(t, "select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+role+"' and state = 'idle'")
+		db.MustExec(t, "select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+role+"'")
 		mu.Lock()
 		password = next
 		mu.Unlock()

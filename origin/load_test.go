@@ -140,7 +140,7 @@ func TestLoadIsOneRoundTrip(t *testing.T) {
 func TestTimedOutLoadsLeaveNothingBehind(t *testing.T) {
 	db := harness.NewDatabase(t)
 	w := newWire(t, db.Server.Addr())
-	r := newResolver(t, Database{URL: static(through(t, db.URL(), w.Addr().String()))}, Options{WaitFactor: 10},
+	r := newResolver(t, Database{URL: static(through(t, db.URL(), w.Addr().String()))}, Options{WaitFactor: 1000},
 		Definition{Key: "slow:<x:int>", Query: "select pg_sleep(60), @x::int", Timeout: 20 * time.Millisecond},
 		Definition{Name: "quick", Key: "quick", Query: "select 1", Value: Column})
 	expect(t, r, "quick", "1")
@@ -276,7 +276,7 @@ func TestPgBouncer(t *testing.T) {
 	}
 	for _, mode := range []QueryMode{Exec, CacheDescribe, CacheStatement} { // the last finds out by itself
 		t.Run(string(mode), func(t *testing.T) {
-			r := newResolver(t, Database{URL: static(url), QueryMode: mode, MaxConns: 8}, Options{WaitFactor: 10}, defs...)
+			r := newResolver(t, Database{URL: static(url), QueryMode: mode, MaxConns: 8}, Options{WaitFactor: 1000}, defs...)
 			var answers []<-chan Answer
 			for i := range 100 {
 				answers = append(answers, begin(r, fmt.Sprint(i+1)))
