@@ -89,8 +89,10 @@ func TestIdlePodHoldsNoConnection(t *testing.T) {
 	const name = "readthrough/shop/cart-7d4b9"
 	r := newResolver(t, Database{URL: static(db.URL()), ApplicationName: name, MaxIdle: 50 * time.Millisecond}, Options{},
 		Definition{Key: "k", Query: "select current_setting('application_name')", Value: Column})
-	watch := newResolver(t, Database{URL: static(db.Server.URL("postgres"))}, Options{}, Definition{Key: "<n:path>", Value: Column,
-		Query: "select count(*) from pg_stat_activity where application_name = @n"})
+	watch := newResolver(t, Database{URL: static(db.Server.URL("postgres"))}, Options{}, Definition{
+		Key: "<n:path>", Value: Column,
+		Query: "select count(*) from pg_stat_activity where application_name = @n",
+	})
 	expect(t, watch, name, "0")
 	expect(t, r, "k", name)
 	eventually(t, func() error {

@@ -37,8 +37,10 @@ func closeGate(t *testing.T, db *harness.Database) (open func()) {
 // waitForLock waits until that many queries stand before the gate.
 func waitForLock(t *testing.T, db *harness.Database, n int) {
 	t.Helper()
-	r := newResolver(t, Database{URL: static(db.URL())}, Options{}, Definition{Key: "n", Value: Column,
-		Query: "select count(*) from pg_locks where not granted and locktype = 'advisory'"})
+	r := newResolver(t, Database{URL: static(db.URL())}, Options{}, Definition{
+		Key: "n", Value: Column,
+		Query: "select count(*) from pg_locks where not granted and locktype = 'advisory'",
+	})
 	eventually(t, func() error {
 		if got := show(get(t, r, "n")); got != fmt.Sprint(n) {
 			return fmt.Errorf("%s queries wait, want %d", got, n)
