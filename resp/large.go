@@ -5,7 +5,7 @@ import (
 	"readthrough/internal/relay"
 )
 
-// A command with an argument over frame.LargeBulk is not collected. It is streamed to its node over a link, a connection for it
+// A command over frame.LargeCommand is not collected. It is streamed to its node over a link, a connection for it
 // alone, so that it neither blocks others nor fills the memory; and since its bytes are not kept, it is not sent again.
 
 const (
@@ -84,5 +84,5 @@ func (s *session) breakLarge() {
 	}
 }
 
-// errLargeArgument is the answer to a large argument where no command has use for one.
-const errLargeArgument = relay.Error("ERR an argument of this command is larger than 1 MiB, which it cannot be")
+// errLarge is the answer to a large command of a kind that has no use for so much.
+const errLarge = relay.Error("ERR this command is larger than it can be")
