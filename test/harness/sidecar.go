@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,7 +35,7 @@ type Sidecar struct {
 
 	options SidecarOptions
 	ports   []port
-	dir     string
+	dir     folder
 }
 
 // sidecarBinary is the path of the program, built from this module at the first use.
@@ -45,22 +44,21 @@ var sidecarBinary once[string]
 // BuildSidecar builds the program once and returns its path: with the race detector if the caller has it.
 func BuildSidecar(ctx context.Context) (string, error) {
 	return sidecarBinary.get(func() (string, func(), error) {
-		dir, err := os.MkdirTemp("", "readthrough-bin-")
+		dir, err := newFolder(nil)
 		if err != nil {
 			return "", nil, err
 		}
-		remove := func() { _ = os.RemoveAll(dir) }
-		path := filepath.Join(dir, "sidecar")
+		path := dir.join("sidecar")
 		args := []string{"build", "-buildvcs=false", "-o", path}
 		if raceEnabled {
 			args = append(args, "-race")
 		}
 		out, err := exec.CommandContext(ctx, "go", append(args, "readthrough/cmd/sidecar")...).CombinedOutput()
 		if err != nil {
-			remove()
+			dir.remove()
 			return "", nil, fmt.Errorf("build the sidecar: %w\n%s", err, out)
 		}
-		return path, remove, nil
+		return path, dir.remove, nil
 	})
 }
 
@@ -87,7 +85,7 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 		s.ports = append(s.ports, p)
 		*addr = net.JoinHostPort(host, p.String())
 	}
-	if s.dir, err = os.MkdirTemp("", "readthrough-sidecar-"); err != nil {
+	if s.dir, err = newFolder(nil); err != nil {
 		return nil, err
 	}
 	if err := s.WriteConfig(o.Config); err != nil {
@@ -97,7 +95,7 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 	s.Process, err = StartProcess(ProcessOptions{
 		Path: binary,
 		Args: append([]string{"run", "--config", s.ConfigFile()}, o.Args...),
-		Dir:  s.dir,
+		Dir:  s.dir.path,
 		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1"}, o.Env...),
 	})
 	if err != nil {
@@ -139,7 +137,7 @@ func (s *Sidecar) AdminURL() string { return "http://" + s.options.Admin }
 func (s *Sidecar) DebugURL() string { return "http://" + s.options.Debug }
 
 // ConfigFile is the path of the configuration that the sidecar was started with.
-func (s *Sidecar) ConfigFile() string { return filepath.Join(s.dir, "config.yaml") }
+func (s *Sidecar) ConfigFile() string { return s.dir.join("config.yaml") }
 
 // Logs is what the sidecar has logged.
 func (s *Sidecar) Logs() string { return s.Output() }
@@ -162,9 +160,7 @@ func (s *Sidecar) Close() {
 	for _, p := range s.ports {
 		p.release()
 	}
-	if s.dir != "" {
-		_ = os.RemoveAll(s.dir)
-	}
+	s.dir.remove()
 }
 
 // ready is nil if the sidecar serves.
