@@ -8,13 +8,6 @@ import (
 // A command over frame.LargeCommand is not collected. It is streamed to its node over a link, a connection for it
 // alone, so that it neither blocks others nor fills the memory; and since its bytes are not kept, it is not sent again.
 
-const (
-	// largeBacklog is the number of bytes that may wait for a link before the client is not read, until they have fallen to
-	// largeResume.
-	largeBacklog = 1 << 20
-	largeResume  = 256 << 10
-)
-
 // beginLarge opens a link for the command whose first part was framed, once all replies before it have come.
 func (s *session) beginLarge(info *command.Info, at int) bool {
 	if !s.quiet() {
@@ -33,7 +26,7 @@ func (s *session) moreLarge(b []byte, last bool) {
 	if s.large == nil {
 		return // discarded
 	}
-	s.large.More(b)
+	s.large.More(b, last)
 	switch {
 	case last:
 		if s.outstanding > 0 {
@@ -41,9 +34,9 @@ func (s *session) moreLarge(b []byte, last bool) {
 		} else {
 			s.endLarge()
 		}
-	case s.large.Buffered() > largeBacklog:
+	case s.large.Buffered() > s.front.allowed.backlog:
 		s.paused = forLink
-		s.large.NotifyBelow(largeResume, func() {
+		s.large.NotifyBelow(s.front.allowed.backlog/4, func() {
 			if s.paused == forLink {
 				s.paused = going
 				s.conn.Resume()

@@ -8,18 +8,8 @@ import (
 	"readthrough/internal/relay"
 )
 
-const (
-	// maxPlaces and maxInFlight bound the commands of one session that are on their way, and their bytes. Past them the client is
-	// not read until half of it is answered.
-	maxPlaces   = 16 << 10
-	maxInFlight = 4 << 20
-	// highWater is the size in bytes of the replies buffered for one client from which neither it nor the connections that
-	// bring it replies are read, until it has taken them down to lowWater.
-	highWater = 4 << 20
-	lowWater  = 256 << 10
-	// lingering is how long a client may take to read its last replies.
-	lingering = 5 * time.Second
-)
+// lingering is how long a client may take to read its last replies.
+const lingering = 5 * time.Second
 
 // pause is why a session does not go on to its next command.
 type pause uint8
@@ -63,6 +53,7 @@ type session struct {
 // Data implements loop.Handler.
 func (s *session) Data(b []byte) (used int) {
 	s.reading = true
+	s.commands.Limit = s.front.allowed.command
 	used = s.read(b)
 	s.reading = false
 	s.backpressure()
@@ -143,20 +134,21 @@ func (s *session) quiet() bool {
 	return true
 }
 
-// ready tells whether the session takes more replies.
+// ready tells whether the session takes more replies. If it does not, Drained is called when the client has read enough.
 func (s *session) ready() bool {
-	if s.conn.Buffered()+s.buffered < highWater {
+	most := s.front.allowed.replies
+	if s.conn.Buffered()+s.buffered < most {
 		return true
 	}
-	if !s.gone {
-		s.conn.NotifyBelow(lowWater)
+	if !s.gone && s.conn.Buffered() > most/16 { // else what waits is due later
+		s.conn.NotifyBelow(most / 16)
 	}
 	return false
 }
 
 // backpressure stops reading commands when too much of what came before is unfinished.
 func (s *session) backpressure() {
-	if s.paused == going && (s.places >= maxPlaces || s.inFlight >= maxInFlight || !s.ready()) {
+	if s.paused == going && (s.places >= s.front.allowed.places || s.inFlight >= s.front.allowed.inFlight || !s.ready()) {
 		s.paused = forRoom
 	}
 }
@@ -170,16 +162,23 @@ func (s *session) advance() {
 			s.last = nil
 		}
 		s.places--
+		s.front.places--
 		s.front.put(p)
 		if p = s.first; p != nil && len(p.waiting) > 0 {
 			s.conn.Write(p.waiting)
-			s.buffered -= len(p.waiting)
+			s.wait(-len(p.waiting))
 			p.waiting = p.waiting[:0]
 		}
 	}
-	if s.conn.Buffered()+s.buffered < highWater {
+	if s.ready() {
 		s.owner.Resume()
 	}
+}
+
+// wait counts n bytes more of replies that wait for those before them.
+func (s *session) wait(n int) {
+	s.buffered += n
+	s.front.waiting += n
 }
 
 // settled lets the session go on when what it has waited for has come.
@@ -190,7 +189,8 @@ func (s *session) settled() {
 			s.proceed()
 		}
 	case forRoom:
-		if s.places <= maxPlaces/2 && s.inFlight <= maxInFlight/2 && s.conn.Buffered()+s.buffered <= highWater/2 {
+		most := s.front.allowed
+		if s.places <= most.places/2 && s.inFlight <= most.inFlight/2 && s.conn.Buffered()+s.buffered <= most.replies/2 {
 			s.proceed()
 		}
 	default:
@@ -232,7 +232,7 @@ func (s *session) EOF() {
 
 // Drained implements loop.Handler.
 func (s *session) Drained() {
-	if s.conn.Buffered()+s.buffered < highWater {
+	if s.ready() {
 		s.owner.Resume()
 	}
 	s.settled()
@@ -273,6 +273,8 @@ func (s *session) leave() {
 		p = next
 	}
 	s.first, s.last = nil, nil
+	s.front.places -= s.places
+	s.wait(-s.buffered)
 	s.abandonLarge()
 	s.owner.Resume()
 	if s.lane != nil {

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"readthrough/internal/loop"
@@ -9,7 +10,7 @@ import (
 )
 
 const (
-	// maxLinks and linkIdle bound the open links that a lane keeps for use.
+	// maxLinks and linkIdle bound the free links that a lane keeps open.
 	maxLinks = 2
 	linkIdle = 5 * time.Second
 )
@@ -27,7 +28,12 @@ type link struct {
 	r      *relay.Request // nil between commands
 	parts  parts
 	broken error // why there is no connection
-	idle   time.Time
+	free   bool  // for the next command
+
+	whole    bool      // the command is
+	sent     int       // bytes given to the connection
+	taken    int       // of them, those that were written when last looked
+	progress time.Time // of the last byte either way, or when the link became free
 
 	below  int // for notify
 	notify func()
@@ -41,13 +47,14 @@ func (l *lane) Link(slot int) relay.Link {
 		return &link{lane: l, broken: cause}
 	}
 	addr := l.side.view.nodes[n]
-	for i, k := range l.links {
-		if k.addr == addr {
-			l.links = append(l.links[:i], l.links[i+1:]...)
+	for _, k := range l.links {
+		if k.addr == addr && k.free {
+			k.free = false
 			return k
 		}
 	}
 	k := &link{lane: l, addr: addr}
+	l.links = append(l.links, k)
 	l.side.dial(addr, l.identity, func(fd int, err error) {
 		if err != nil {
 			k.fail(errDown(addr, err))
@@ -55,7 +62,7 @@ func (l *lane) Link(slot int) relay.Link {
 		}
 		if conn, ok := l.side.take(fd, k, k.broken != nil); ok {
 			k.conn = conn
-			conn.Write(k.queued)
+			k.write(k.queued)
 			k.queued = nil
 			if k.notify != nil {
 				conn.NotifyBelow(k.below)
@@ -67,23 +74,32 @@ func (l *lane) Link(slot int) relay.Link {
 
 // Send implements relay.Link.
 func (k *link) Send(r *relay.Request, raw []byte) {
-	k.r = r
+	k.r, k.whole = r, false
 	if k.broken != nil {
 		k.fail(k.broken)
 		return
 	}
-	k.More(raw)
+	k.More(raw, false)
 }
 
 // More implements relay.Link.
-func (k *link) More(raw []byte) {
+func (k *link) More(raw []byte, last bool) {
+	k.whole = last
 	switch {
 	case k.broken != nil:
 	case k.conn == nil:
 		k.queued = append(k.queued, raw...)
 	default:
-		k.conn.Write(raw)
+		k.write(raw)
 	}
+}
+
+func (k *link) write(raw []byte) {
+	if k.conn.Buffered() == 0 {
+		k.progress = k.lane.side.loop.Now()
+	}
+	k.sent += len(raw)
+	k.conn.Write(raw)
 }
 
 // Buffered implements relay.Link.
@@ -108,12 +124,21 @@ func (k *link) NotifyBelow(n int, f func()) {
 // Release implements relay.Link.
 func (k *link) Release() {
 	k.notify = nil
-	if k.broken == nil && k.conn != nil && k.r == nil && len(k.lane.links) < maxLinks {
-		k.idle = k.lane.side.loop.Now()
-		k.lane.links = append(k.lane.links, k)
+	if k.broken == nil && k.conn != nil && k.r == nil && k.whole && k.lane.freeLinks() < maxLinks {
+		k.free = true
+		k.progress = k.lane.side.loop.Now()
 		return
 	}
 	k.close()
+}
+
+func (l *lane) freeLinks() (n int) {
+	for _, k := range l.links {
+		if k.free {
+			n++
+		}
+	}
+	return n
 }
 
 func (k *link) close() {
@@ -125,6 +150,7 @@ func (k *link) close() {
 func (k *link) fail(err error) {
 	if k.broken == nil {
 		k.broken = err
+		k.lane.links = slices.DeleteFunc(k.lane.links, func(other *link) bool { return other == k })
 	}
 	k.queued = nil
 	if k.conn != nil {
@@ -146,6 +172,7 @@ func (k *link) notified() {
 
 // Data implements loop.Handler.
 func (k *link) Data(b []byte) (used int) {
+	k.progress = k.lane.side.loop.Now()
 	for used < len(b) && k.broken == nil && !k.conn.Paused() {
 		n, first, last, err := k.parts.next(b[used:])
 		if err != nil {
@@ -189,6 +216,7 @@ func (k *link) reply(b []byte, first, last bool) {
 		k.conn.Pause()
 		owner.OnResume(func() {
 			if k.broken == nil {
+				k.progress = k.lane.side.loop.Now()
 				k.conn.Resume()
 			}
 		})
@@ -206,16 +234,20 @@ func (k *link) Closed(err error) {
 // Drained implements loop.Handler.
 func (k *link) Drained() { k.notified() }
 
-// tendLinks closes links that nobody has used for a while, or that broke.
-func (l *lane) tendLinks(now time.Time) {
-	open := l.links[:0]
-	for _, k := range l.links {
-		if k.broken != nil || now.Sub(k.idle) > linkIdle {
-			k.close()
-		} else {
-			open = append(open, k)
-		}
+// tend closes a link that nobody has used for a while, or whose node owes it too much: the taking of what was sent, or the
+// reply.
+func (k *link) tend(now time.Time) {
+	if k.conn == nil {
+		return
 	}
-	clear(l.links[len(open):])
-	l.links = open
+	if taken := k.sent - k.conn.Buffered(); taken != k.taken {
+		k.taken, k.progress = taken, now
+	}
+	quiet, limit := now.Sub(k.progress), k.lane.side.up.opts.silence()
+	switch {
+	case k.free && quiet > linkIdle:
+		k.close()
+	case k.r != nil && !k.conn.Paused() && (k.whole || k.conn.Buffered() > 0) && quiet > limit:
+		k.fail(errLost(k.addr, errSilent(limit)))
+	}
 }

@@ -23,11 +23,18 @@ type Options struct {
 	TLS func() (*tls.Config, error)
 	// Database is selected on every connection; a Redis Cluster has 0 only.
 	Database int
+	// Silence is how long a node may owe a reply, or the taking of a command, without sending or taking a byte before the
+	// connection counts as lost. Zero stands for 15s, which is well over Redis's busy-reply-threshold of five seconds, after
+	// which even a node in a slow script answers.
+	Silence time.Duration
 	// ClientName is what CLIENT LIST shows, without blanks; empty for none.
 	ClientName string
 	// Logger gets topology changes and failures, never keys, values or secrets. Nil: nothing is logged.
 	Logger *zap.Logger
 }
+
+// silence is what Silence is when it is zero.
+const silence = 15 * time.Second
 
 // dialTimeout bounds name resolution, TCP and TLS handshake of one connection.
 const dialTimeout = 2 * time.Second
@@ -47,7 +54,17 @@ func (o *Options) Validate() error {
 	if o.Database < 0 {
 		errs = append(errs, fmt.Errorf("Redis database %d: it must not be negative", o.Database))
 	}
+	if o.Silence < 0 {
+		errs = append(errs, fmt.Errorf("Redis silence %v: it must not be negative", o.Silence))
+	}
 	return errors.Join(errs...)
+}
+
+func (o *Options) silence() time.Duration {
+	if o.Silence == 0 {
+		return silence
+	}
+	return o.Silence
 }
 
 func (o *Options) logger() *zap.Logger {

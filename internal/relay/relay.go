@@ -92,9 +92,9 @@ type Lane interface {
 
 // Link is a connection to Redis for one session's use. Its commands are not kept, so that nothing is sent again.
 type Link interface {
-	// Send begins a command. More bytes of it may follow.
+	// Send begins a command, and More brings the rest of it; last says that it ends there.
 	Send(r *Request, raw []byte)
-	More(raw []byte)
+	More(raw []byte, last bool)
 	// Buffered is the number of bytes that wait to be sent, and NotifyBelow has f called once when it has fallen to n.
 	Buffered() int
 	NotifyBelow(n int, f func())
