@@ -65,7 +65,9 @@ func (f *front) open(fd int, id int64) {
 	if err := s.use(f.identity()); err != nil {
 		s.refuse(err)
 		s.settled()
+		return
 	}
+	s.await()
 }
 
 // left forgets a session.

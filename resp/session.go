@@ -137,10 +137,10 @@ func (s *session) quiet() bool {
 // ready tells whether the session takes more replies. If it does not, Drained is called when the client has read enough.
 func (s *session) ready() bool {
 	most := s.front.allowed.replies
-	if s.conn.Buffered()+s.buffered < most {
+	if s.gone || s.conn.Buffered()+s.buffered < most { // of one that is gone nobody would say when it takes more
 		return true
 	}
-	if !s.gone && s.conn.Buffered() > most/16 { // else what waits is due later
+	if s.conn.Buffered() > most/16 { // else what waits is due later
 		s.conn.NotifyBelow(most / 16)
 	}
 	return false
@@ -209,6 +209,23 @@ func (s *session) proceed() {
 	s.conn.Resume()
 	if s.conn.Unread() == 0 {
 		s.finishIfDone()
+	}
+}
+
+// awaitInterval is how often a waiting session looks whether Redis has been found.
+const awaitInterval = 5 * time.Millisecond
+
+// await holds the session while Redis is being looked for, since what it is decides many an answer: at the start, and for no
+// longer than it takes until commands fail.
+func (s *session) await() {
+	switch {
+	case s.gone:
+	case s.front.side.Server().Awaited:
+		s.paused = forWork
+		s.conn.Pause()
+		s.front.loop.After(awaitInterval, s.await)
+	case s.paused == forWork:
+		s.proceed()
 	}
 }
 

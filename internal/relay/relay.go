@@ -106,5 +106,6 @@ type Link interface {
 type Server struct {
 	Version string // redis_version, such as "7.0.15"; empty while it is unknown
 	Cluster bool
-	Masters int // known ones
+	Masters int  // known ones
+	Awaited bool // it has not been found yet, and may be at any moment
 }
