@@ -33,7 +33,14 @@ type front struct {
 	ending   bool
 	stats    stats
 	get      *command.Info // intercepted; nil when nothing is
-	unused   *place
+
+	unused      *place
+	unusedCount int
+
+	limit   int        // of held, in bytes
+	allowed *allowance // to each session, as of this turn
+	waiting int        // bytes of replies that wait for those before them
+	places  int        // of all sessions
 
 	// Scratch memory of one call.
 	args    [][]byte
