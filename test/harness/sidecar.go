@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +22,9 @@ type SidecarOptions struct {
 	// Listen, Admin and Debug are host:port; free loopback ports if empty. Listen names localhost, so the sidecar listens on ::1
 	// too where that exists.
 	Listen, Admin, Debug string
+
+	// Plain runs a program without the race detector also where the caller has it, for tests that measure.
+	Plain bool
 
 	Args []string // more arguments of "sidecar run"
 	Env  []string // more "NAME=value"
@@ -38,22 +42,27 @@ type Sidecar struct {
 	dir     folder
 }
 
-// sidecarBinary is the path of the program, built from this module at the first use.
-var sidecarBinary once[string]
+// raceBinary and plainBinary are the paths of the program, with the race detector if the caller has it and without, built
+// from this module at the first use.
+var raceBinary, plainBinary once[string]
 
 // BuildSidecar builds the program once and returns its path: with the race detector if the caller has it.
 func BuildSidecar(ctx context.Context) (string, error) {
-	return sidecarBinary.get(func() (string, func(), error) {
+	if !raceEnabled {
+		return buildSidecar(ctx, &plainBinary)
+	}
+	return buildSidecar(ctx, &raceBinary, "-race")
+}
+
+func buildSidecar(ctx context.Context, binary *once[string], flags ...string) (string, error) {
+	return binary.get(func() (string, func(), error) {
 		dir, err := newFolder(nil)
 		if err != nil {
 			return "", nil, err
 		}
 		path := dir.join("sidecar")
-		args := []string{"build", "-buildvcs=false", "-o", path}
-		if raceEnabled {
-			args = append(args, "-race")
-		}
-		out, err := exec.CommandContext(ctx, "go", append(args, "readthrough/cmd/sidecar")...).CombinedOutput()
+		args := slices.Concat([]string{"build", "-buildvcs=false", "-o", path}, flags, []string{"readthrough/cmd/sidecar"})
+		out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 		if err != nil {
 			dir.remove()
 			return "", nil, fmt.Errorf("build the sidecar: %w\n%s", err, out)
@@ -64,7 +73,11 @@ func BuildSidecar(ctx context.Context) (string, error) {
 
 // StartSidecar builds the program if need be, runs it and waits until it is ready.
 func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error) {
-	binary, err := BuildSidecar(ctx)
+	build := BuildSidecar
+	if o.Plain {
+		build = func(ctx context.Context) (string, error) { return buildSidecar(ctx, &plainBinary) }
+	}
+	binary, err := build(ctx)
 	if err != nil {
 		return nil, err
 	}
