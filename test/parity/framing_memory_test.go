@@ -59,6 +59,36 @@ func TestFramingMemory(t *testing.T) {
 	}
 }
 
+// TestFramingMemoryIsShared has more clients send a large value at once than the sidecar may collect. None is turned away.
+func TestFramingMemoryIsShared(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	sidecar := harness.NewSidecar(t, harness.SidecarOptions{
+		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%q]}", redis.Addr()),
+	})
+	other := framingParty{addr: sidecar.Addr(), control: harness.NewConn(t, sidecar.Addr())}
+	value := strings.Repeat("v", 1_000_000)
+	var clients []*net.TCPConn
+	for i := range 100 {
+		c := other.dial(t)
+		defer c.Close()
+		clients = append(clients, c)
+		set := harness.Command("SET", fmt.Sprintf("k%02d", i), value)
+		framingSend(c, set[:len(set)-10])
+		other.roundTrip(t)
+	}
+	for i, c := range clients {
+		framingSend(c, append([]byte("vvvvvvvv\r\n"), harness.Command("STRLEN", fmt.Sprintf("k%02d", i))...))
+		framingRead(t, c, []byte("+OK\r\n:1000000\r\n"))
+	}
+	rss, err := sidecar.RSS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rss > framingMemory {
+		t.Errorf("resident memory is %d bytes, more than %d", rss, framingMemory)
+	}
+}
+
 // framingFlood sends bytes without reading what comes back.
 func framingFlood(c *net.TCPConn, in, rest string) {
 	framingSend(c, []byte(in))
