@@ -39,7 +39,7 @@ test-long: ## Everything at full length: long tests, then each fuzz target for F
 
 .PHONY: fuzz
 fuzz: ## Each fuzz target for FUZZTIME (30s)
-	@test/deps.sh go redis
+	@test/deps.sh go redis postgres
 	test/fuzz.sh $(FUZZTIME)
 
 .PHONY: lint

@@ -89,8 +89,10 @@ func TestIdlePodHoldsNoConnection(t *testing.T) {
 	const name = "readthrough/shop/cart-7d4b9"
 	r := newResolver(t, Database{URL: static(db.URL()), ApplicationName: name, MaxIdle: 50 * time.Millisecond}, Options{},
 		Definition{Key: "k", Query: "select current_setting('application_name')", Value: Column})
-	watch := newResolver(t, Database{URL: static(db.Server.URL("postgres"))}, Options{}, Definition{Key: "<n:path>", Value: Column,
-		Query: "select count(*) from pg_stat_activity where application_name = @n"})
+	watch := newResolver(t, Database{URL: static(db.Server.URL("postgres"))}, Options{}, Definition{
+		Key: "<n:path>", Value: Column,
+		Query: "select count(*) from pg_stat_activity where application_name = @n",
+	})
 	expect(t, watch, name, "0")
 	expect(t, r, "k", name)
 	eventually(t, func() error {
@@ -145,7 +147,7 @@ func TestPasswordRotation(t *testing.T) {
 		next := fmt.Sprintf("p%d", i)
 		// The database knows the new password before the secret says it: for a moment the old one fails.
 		db.MustExec(t, "alter role "+role+" password '"+next+"'")
-		db.MustExec(t, "select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+role+"' and state = 'idle'")
+		db.MustExec(t, "select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+role+"'")
 		mu.Lock()
 		password = next
 		mu.Unlock()

@@ -3,6 +3,8 @@ package origin
 import (
 	"context"
 	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // load asks the database for the value of a key; nil where there is none. It ends soon after ctx does.
@@ -26,13 +28,27 @@ func (d *database) load(ctx context.Context, m *Map, params Params) ([]byte, *Er
 		if err == nil && len(value) > d.maxValue {
 			err = errTooLarge
 		}
-		var misfit mapError
-		switch {
-		case err == nil:
+		if err == nil {
 			return value, nil
-		case errors.As(err, &misfit) || !died || !used || ctx.Err() != nil:
+		}
+		if !died || ctx.Err() != nil || !worthRepeating(err, used) {
 			return nil, queryFailure(ctx, m, err)
 		}
+	}
+}
+
+// worthRepeating reports whether a load whose connection died may do better on another one. Where the connection was new, only if
+// the server ended it by order: a query that makes the server crash must not be sent again and again.
+func worthRepeating(err error, used bool) bool {
+	var misfit mapError
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &misfit):
+		return false // the value was too large to be read
+	case errors.As(err, &pgErr) && pgErr.Code == stateAdminShutdown:
+		return true
+	default:
+		return used
 	}
 }
 

@@ -34,8 +34,10 @@ func TestValues(t *testing.T) {
 		create sequence numbers;
 	`)
 	// What a value looks like depends on none of these.
-	for _, setting := range []string{"timezone = 'Asia/Tokyo'", "datestyle = 'German'", "intervalstyle = 'sql_standard'",
-		"bytea_output = 'escape'", "extra_float_digits = -10", "client_encoding = 'LATIN1'", "standard_conforming_strings = off"} {
+	for _, setting := range []string{
+		"timezone = 'Asia/Tokyo'", "datestyle = 'German'", "intervalstyle = 'sql_standard'",
+		"bytea_output = 'escape'", "extra_float_digits = -10", "client_encoding = 'LATIN1'", "standard_conforming_strings = off",
+	} {
 		db.MustExec(t, "alter database "+db.Name+" set "+setting)
 	}
 	const none = "nil"
@@ -47,8 +49,10 @@ func TestValues(t *testing.T) {
 		{"<id:int>", "select user_id, name, tier from users where user_id = @id", "", "1", `{"user_id":1,"name":"Zoë \"Z\" \\ O'Hara →","tier":2}`},
 		{"<id:int>", "select user_id, name from users where user_id = @id -- the end", Object, "2", `{"user_id":2,"name":null}`},
 		{"<id:int>", "select user_id from users where user_id = @id;", Object, "9", none},
-		{"<id:int>", "select seen, photo, ratio, day, interval '1 day 2 hours' as i from users where user_id = @id", Object, "1",
-			`{"seen":"2024-01-01T18:04:05+00:00","photo":"\\x00ff0a","ratio":0.1,"day":"2024-02-29","i":"1 day 02:00:00"}`},
+		{
+			"<id:int>", "select seen, photo, ratio, day, interval '1 day 2 hours' as i from users where user_id = @id", Object, "1",
+			`{"seen":"2024-01-01T18:04:05+00:00","photo":"\\x00ff0a","ratio":0.1,"day":"2024-02-29","i":"1 day 02:00:00"}`,
+		},
 		{"<id:int>", "select user_id from users where user_id <= @id", Object, "2", "-ORIGINERR map m: the query returned more than one row: add conditions, or LIMIT 1, or use value: array"},
 		{"<id:int>", "select user_id, name as user_id from users where user_id = @id", Object, "1", `-ORIGINERR map m: two columns are named "user_id": give each a name of its own with AS`},
 		{"<id:int>", "select a.*, b.* from users a join users b using (user_id) where user_id = @id", Array, "1", `-ORIGINERR map m: two columns are named "user_id": give each a name of its own with AS`},
@@ -140,7 +144,7 @@ func TestLoadIsOneRoundTrip(t *testing.T) {
 func TestTimedOutLoadsLeaveNothingBehind(t *testing.T) {
 	db := harness.NewDatabase(t)
 	w := newWire(t, db.Server.Addr())
-	r := newResolver(t, Database{URL: static(through(t, db.URL(), w.Addr().String()))}, Options{WaitFactor: 10},
+	r := newResolver(t, Database{URL: static(through(t, db.URL(), w.Addr().String()))}, Options{WaitFactor: 1000},
 		Definition{Key: "slow:<x:int>", Query: "select pg_sleep(60), @x::int", Timeout: 20 * time.Millisecond},
 		Definition{Name: "quick", Key: "quick", Query: "select 1", Value: Column})
 	expect(t, r, "quick", "1")
@@ -171,8 +175,10 @@ func released(t *testing.T, r *Resolver) {
 func noneActive(t *testing.T, db *harness.Database) {
 	t.Helper()
 	began := time.Now()
-	r := newResolver(t, Database{URL: static(db.Server.URL("postgres"))}, Options{}, Definition{Key: "<db>", Value: Column,
-		Query: "select count(*) from pg_stat_activity where datname = @db and state <> 'idle' and pid <> pg_backend_pid()"})
+	r := newResolver(t, Database{URL: static(db.Server.URL("postgres"))}, Options{}, Definition{
+		Key: "<db>", Value: Column,
+		Query: "select count(*) from pg_stat_activity where datname = @db and state <> 'idle' and pid <> pg_backend_pid()",
+	})
 	eventually(t, func() error {
 		if got := show(get(t, r, db.Name)); got != "0" {
 			return fmt.Errorf("%s queries are running", got)
@@ -276,7 +282,7 @@ func TestPgBouncer(t *testing.T) {
 	}
 	for _, mode := range []QueryMode{Exec, CacheDescribe, CacheStatement} { // the last finds out by itself
 		t.Run(string(mode), func(t *testing.T) {
-			r := newResolver(t, Database{URL: static(url), QueryMode: mode, MaxConns: 8}, Options{WaitFactor: 10}, defs...)
+			r := newResolver(t, Database{URL: static(url), QueryMode: mode, MaxConns: 8}, Options{WaitFactor: 1000}, defs...)
 			var answers []<-chan Answer
 			for i := range 100 {
 				answers = append(answers, begin(r, fmt.Sprint(i+1)))

@@ -199,8 +199,10 @@ func (r *Resolver) SetMaps(maps *Maps) error {
 	var errs []error
 	for _, m := range maps.maps {
 		if r.database(m) == nil {
-			errs = append(errs, &DefinitionError{Index: m.index, Map: m.Name, Field: "origin",
-				Problem: fmt.Sprintf("no origin is named %q: write one of those under origins", m.Origin)})
+			errs = append(errs, &DefinitionError{
+				Index: m.index, Map: m.Name, Field: "origin",
+				Problem: fmt.Sprintf("no origin is named %q: write one of those under origins", m.Origin),
+			})
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -6,6 +6,7 @@ const (
 	stateNumericOutOfRange   = "22003"
 	stateNoSuchStatement     = "26000" // named statements behind a pooler that hands out other connections
 	stateDuplicateStatement  = "42P05" // the same
+	stateAdminShutdown       = "57P01" // the connection is being terminated by order
 	stateQueryCanceled       = "57014" // by statement_timeout or a cancel request
 )
 

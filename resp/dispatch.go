@@ -55,7 +55,7 @@ func (s *session) command(large bool) bool {
 func (s *session) private(info *command.Info, large bool) bool {
 	if large {
 		s.discardLarge(true)
-		s.front.take(s, info).fail(errLargeArgument)
+		s.front.take(s, info).fail(errLarge)
 		return true
 	}
 	switch info.Reason {
@@ -71,7 +71,7 @@ func (s *session) private(info *command.Info, large bool) bool {
 	case command.ReasonMonitor:
 		return s.monitor(info)
 	case command.ReasonWait:
-		return s.wait(info)
+		return s.waitReplicas(info)
 	}
 	switch info.Action {
 	case command.ActionClientReply:

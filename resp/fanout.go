@@ -111,7 +111,7 @@ func (s *session) spread(info *command.Info, large bool) bool {
 		return s.relay(info, relay.AnyNode, large)
 	case large:
 		s.discardLarge(true)
-		return s.error(info, string(errLargeArgument))
+		return s.error(info, string(errLarge))
 	case busy && !s.quiet(), !s.mayRelay():
 		return false
 	}
@@ -246,7 +246,7 @@ func (t *part) Reply(_ *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
 	if s := f.place.session; s != nil {
 		t.reply = append(t.reply, b...)
-		s.buffered += len(b)
+		s.wait(len(b))
 	}
 	if last {
 		t.end()
@@ -260,10 +260,10 @@ func (t *part) Fail(_ *relay.Request, err error) {
 	if s := f.place.session; s != nil && f.place.begun {
 		s.kill("connection to Redis was lost in the middle of a reply")
 	} else if s != nil {
-		s.buffered -= len(t.reply)
+		s.wait(-len(t.reply))
 		t.reply = appendError(t.reply[:0], err)
 		t.failed = true
-		s.buffered += len(t.reply)
+		s.wait(len(t.reply))
 	}
 	t.end()
 	f.proceed()
@@ -394,7 +394,7 @@ func (f *fanout) joined() {
 // passed gives up the first n bytes of what is kept of a reply.
 func (t *part) passed(n int) {
 	t.reply = t.reply[:copy(t.reply, t.reply[n:])]
-	t.fanout.place.session.buffered -= n
+	t.fanout.place.session.wait(-n)
 }
 
 // begin begins the reply with the header of an aggregate of n elements, or pairs of them.
@@ -416,7 +416,7 @@ func (f *fanout) complete(b []byte, failed bool) {
 		front.stats.replied(p.info, isError(b))
 	}
 	for i := range f.parts {
-		s.buffered -= len(f.parts[i].reply)
+		s.wait(-len(f.parts[i].reply))
 	}
 	f.place = nil
 	p.answer(b, true)

@@ -45,8 +45,15 @@ type front struct {
 	ending   bool
 	stats    stats
 	get      *command.Info // intercepted; nil when nothing is
-	unused   *place
-	fanouts  *fanout // unused
+	fanouts  *fanout       // unused
+
+	unused      *place
+	unusedCount int
+
+	limit   int        // of held, in bytes
+	allowed *allowance // to each session, as of this turn
+	waiting int        // bytes of replies that wait for those before them
+	places  int        // of all sessions
 
 	// Scratch memory of one call.
 	indexes *[slot.Count]int32 // see partIndexes
@@ -81,7 +88,9 @@ func (f *front) open(fd int, id int64) {
 	if err := s.use(f.identity()); err != nil {
 		s.refuse(err)
 		s.settled()
+		return
 	}
+	s.await()
 }
 
 // left forgets a session.

@@ -76,8 +76,8 @@ func asked(id relay.Identity) relay.Identity {
 // selectDatabase implements SELECT index.
 func (s *session) selectDatabase(info *command.Info, args [][]byte) bool {
 	n, err := strconv.Atoi(string(args[1]))
-	if err != nil {
-		return s.error(info, "ERR invalid DB index")
+	if err != nil || strconv.Itoa(n) != string(args[1]) {
+		return s.relay(info, relay.AnyNode, false) // Redis says that it is no number
 	}
 	if !s.quiet() {
 		return false

@@ -5,15 +5,8 @@ import (
 	"readthrough/internal/relay"
 )
 
-// A command with an argument over frame.LargeBulk is not collected. It is streamed to its node over a link, a connection for it
+// A command over frame.LargeCommand is not collected. It is streamed to its node over a link, a connection for it
 // alone, so that it neither blocks others nor fills the memory; and since its bytes are not kept, it is not sent again.
-
-const (
-	// largeBacklog is the number of bytes that may wait for a link before the client is not read, until they have fallen to
-	// largeResume.
-	largeBacklog = 1 << 20
-	largeResume  = 256 << 10
-)
 
 // beginLarge opens a link for the command whose first part was framed, once all replies before it have come.
 func (s *session) beginLarge(info *command.Info, at int) bool {
@@ -34,7 +27,7 @@ func (s *session) beginLarge(info *command.Info, at int) bool {
 		return false
 	}
 	s.large = link
-	s.large.Send(&p.Request, s.commands.Raw)
+	s.large.Begin(&p.Request, s.commands.Raw)
 	return true
 }
 
@@ -43,7 +36,7 @@ func (s *session) moreLarge(b []byte, last bool) {
 	if s.large == nil {
 		return // discarded
 	}
-	s.large.More(b)
+	s.large.More(b, last)
 	switch {
 	case last:
 		if s.outstanding > 0 {
@@ -51,9 +44,9 @@ func (s *session) moreLarge(b []byte, last bool) {
 		} else {
 			s.endLarge()
 		}
-	case s.large.Buffered() > largeBacklog:
+	case s.large.Buffered() > s.front.allowed.backlog:
 		s.paused = forLink
-		s.large.NotifyBelow(largeResume, func() {
+		s.large.NotifyBelow(s.front.allowed.backlog/4, func() {
 			if s.paused == forLink {
 				s.paused = going
 				s.conn.Resume()
@@ -97,5 +90,5 @@ func (s *session) breakLarge() {
 	}
 }
 
-// errLargeArgument is the answer to a large argument where no command has use for one.
-const errLargeArgument = relay.Error("ERR an argument of this command is larger than 1 MiB, which it cannot be")
+// errLarge is the answer to a large command of a kind that has no use for so much.
+const errLarge = relay.Error("ERR this command is larger than it can be")

@@ -50,7 +50,7 @@ var locals = map[command.Action]func(s *session, info *command.Info, args [][]by
 func (s *session) local(info *command.Info, large bool) bool {
 	if large {
 		s.discardLarge(true)
-		s.front.take(s, info).fail(errLargeArgument)
+		s.front.take(s, info).fail(errLarge)
 		return true
 	}
 	if f := locals[info.Action]; f != nil {

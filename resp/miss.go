@@ -31,7 +31,8 @@ func (s *session) missed(p *place, raw, reply []byte) bool {
 	if f.resolver == nil {
 		return false
 	}
-	key := frame.Args(f.args[:0], raw)[1]
+	f.args = frame.Args(f.args[:0], raw)
+	key := f.args[1]
 	switch {
 	case reply[0] == '-', !f.resolver.Mapped(key):
 		return false

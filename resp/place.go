@@ -75,7 +75,7 @@ func (p *place) answer(b []byte, last bool) (ready bool) {
 		s.conn.Write(b)
 	default:
 		p.waiting = append(p.waiting, b...)
-		s.buffered += len(b)
+		s.wait(len(b))
 	}
 	ready = s.readyFor(p)
 	if last {
@@ -113,8 +113,12 @@ func (p *place) complete() {
 	s.settled()
 }
 
-// maxKeptReply is the size in bytes of the buffer that an unused place may keep.
-const maxKeptReply = 4 << 10
+const (
+	// maxUnused is the number of places that a front keeps for use, and maxKeptReply the size in bytes of the buffer that each of
+	// them may keep.
+	maxUnused    = 4 << 10
+	maxKeptReply = 1 << 10
+)
 
 // take returns a place at the end of the session's queue.
 func (f *front) take(s *session, info *command.Info) *place {
@@ -124,6 +128,7 @@ func (f *front) take(s *session, info *command.Info) *place {
 		p.Sink = p
 	} else {
 		f.unused = p.next
+		f.unusedCount--
 		p.next = nil
 	}
 	p.session, p.info, p.Owner = s, info, &s.owner
@@ -135,11 +140,16 @@ func (f *front) take(s *session, info *command.Info) *place {
 	}
 	s.last = p
 	s.places++
+	f.places++
 	return p
 }
 
 // put takes back a place that nothing refers to any more.
 func (f *front) put(p *place) {
+	if f.unusedCount == maxUnused {
+		return
+	}
+	f.unusedCount++
 	kept := p.waiting[:0]
 	if cap(kept) > maxKeptReply {
 		kept = nil

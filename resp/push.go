@@ -8,7 +8,7 @@ func (s *session) push(b []byte) (ready bool) {
 	}
 	if head := s.first; len(s.pushes) > 0 || head != nil && head.begun && !head.done {
 		s.pushes = append(s.pushes, b...)
-		s.buffered += len(b)
+		s.wait(len(b))
 	} else {
 		s.conn.Write(b)
 	}
@@ -19,7 +19,7 @@ func (s *session) push(b []byte) (ready bool) {
 func (s *session) flushPushes() {
 	if len(s.pushes) > 0 {
 		s.conn.Write(s.pushes)
-		s.buffered -= len(s.pushes)
+		s.wait(-len(s.pushes))
 		s.pushes = nil
 	}
 }

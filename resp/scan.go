@@ -124,7 +124,7 @@ func (s *session) scan(info *command.Info, large bool) bool {
 		return s.relay(info, relay.AnyNode, large)
 	case large:
 		s.discardLarge(true)
-		return s.error(info, string(errLargeArgument))
+		return s.error(info, string(errLarge))
 	case len(masters) > 1<<tagBits:
 		return s.error(info, fmt.Sprintf("ERR SCAN over more than %d masters is not supported", 1<<tagBits))
 	}

@@ -57,8 +57,9 @@ func New(opts Options) *Server {
 	for i, l := range opts.Loops {
 		f := &front{
 			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, splits: !opts.CrossSlot, log: opts.Logger,
-			sessions: map[*session]struct{}{},
+			sessions: map[*session]struct{}{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
 		}
+		l.EachTurn(f.relieve)
 		f.renew(f.side.Table())
 		s.fronts = append(s.fronts, f)
 	}

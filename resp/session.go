@@ -9,18 +9,8 @@ import (
 	"readthrough/internal/relay"
 )
 
-const (
-	// maxPlaces and maxInFlight bound the commands of one session that are on their way, and their bytes. Past them the client is
-	// not read until half of it is answered.
-	maxPlaces   = 16 << 10
-	maxInFlight = 4 << 20
-	// highWater is the size in bytes of the replies buffered for one client from which neither it nor the connections that
-	// bring it replies are read, until it has taken them down to lowWater.
-	highWater = 4 << 20
-	lowWater  = 256 << 10
-	// lingering is how long a client may take to read its last replies.
-	lingering = 5 * time.Second
-)
+// lingering is how long a client may take to read its last replies.
+const lingering = 5 * time.Second
 
 // pause is why a session does not go on to its next command.
 type pause uint8
@@ -67,7 +57,7 @@ type session struct {
 	blocked     *blocked     // nil while there is none
 	subscriber  *subscriber  // nil while there is none
 	monitors    []relay.Link // of MONITOR
-	waiting     *waiting     // nil while there is none
+	awaited     *waiting     // nil while there is none
 	wrote       []string     // the masters that it wrote to
 
 	settings []setting // in force on a lane of its own; none on a shared one
@@ -84,6 +74,7 @@ type session struct {
 func (s *session) Data(b []byte) (used int) {
 	s.reading = true
 	s.active = s.front.loop.Now()
+	s.commands.Limit = s.front.allowed.command
 	used = s.read(b)
 	s.reading = false
 	s.backpressure()
@@ -166,7 +157,7 @@ func (s *session) quiet() bool {
 
 // ready tells whether the session takes more of what is for its client.
 func (s *session) ready() bool {
-	if s.gone || s.conn.Buffered()+s.buffered < highWater {
+	if s.gone || s.conn.Buffered()+s.buffered < s.front.allowed.replies { // of one that is gone nobody would say when it takes more
 		return true
 	}
 	s.notify()
@@ -181,7 +172,7 @@ func (s *session) readyFor(p *place) bool {
 		p.held = p.held || !ready
 		return ready
 	}
-	if s.gone || s.conn.Buffered() < highWater {
+	if s.gone || s.conn.Buffered() < s.front.allowed.replies {
 		return true
 	}
 	s.notify()
@@ -190,14 +181,14 @@ func (s *session) readyFor(p *place) bool {
 
 // notify has Drained called when the client has read, unless it has already.
 func (s *session) notify() {
-	if s.conn.Buffered() > lowWater {
-		s.conn.NotifyBelow(lowWater)
+	if most := s.front.allowed.replies; s.conn.Buffered() > most/16 {
+		s.conn.NotifyBelow(most / 16)
 	}
 }
 
 // backpressure stops reading commands when too much of what came before is unfinished.
 func (s *session) backpressure() {
-	if s.paused == going && (s.places >= maxPlaces || s.inFlight >= maxInFlight || !s.ready()) {
+	if s.paused == going && (s.places >= s.front.allowed.places || s.inFlight >= s.front.allowed.inFlight || !s.ready()) {
 		s.paused = forRoom
 	}
 }
@@ -212,20 +203,27 @@ func (s *session) advance() {
 			s.last = nil
 		}
 		s.places--
+		s.front.places--
 		s.front.put(p)
 		s.flushPushes()
 		if p = s.first; p != nil {
 			held = held || p.held
 			if len(p.waiting) > 0 {
 				s.conn.Write(p.waiting)
-				s.buffered -= len(p.waiting)
+				s.wait(-len(p.waiting))
 				p.waiting = p.waiting[:0]
 			}
 		}
 	}
-	if held || s.conn.Buffered()+s.buffered < highWater {
+	if held || s.ready() {
 		s.owner.Resume()
 	}
+}
+
+// wait counts n bytes more of replies that wait for those before them.
+func (s *session) wait(n int) {
+	s.buffered += n
+	s.front.waiting += n
 }
 
 // settled lets the session go on when what it has waited for has come.
@@ -236,7 +234,8 @@ func (s *session) settled() {
 			s.proceed()
 		}
 	case forRoom:
-		if s.places <= maxPlaces/2 && s.inFlight <= maxInFlight/2 && s.conn.Buffered()+s.buffered <= highWater/2 {
+		most := s.front.allowed
+		if s.places <= most.places/2 && s.inFlight <= most.inFlight/2 && s.conn.Buffered()+s.buffered <= most.replies/2 {
 			s.proceed()
 		} else {
 			s.notify()
@@ -260,6 +259,23 @@ func (s *session) proceed() {
 	}
 }
 
+// awaitInterval is how often a waiting session looks whether Redis has been found.
+const awaitInterval = 5 * time.Millisecond
+
+// await holds the session while Redis is being looked for, since what it is decides many an answer: at the start, and for no
+// longer than it takes until commands fail.
+func (s *session) await() {
+	switch {
+	case s.gone:
+	case s.front.side.Server().Awaited:
+		s.paused = forWork
+		s.conn.Pause()
+		s.front.loop.After(awaitInterval, s.await)
+	case s.paused == forWork:
+		s.proceed()
+	}
+}
+
 // finishIfDone ends a session that has nothing to answer and nothing to come.
 func (s *session) finishIfDone() {
 	if s.first == nil && !s.gone && !s.reading && (s.paused == forever || s.paused == going && s.ended) {
@@ -280,7 +296,7 @@ func (s *session) EOF() {
 
 // Hangup implements loop.Handler: a client that has left does not wait any longer.
 func (s *session) Hangup() {
-	if s.blocked != nil || s.waiting != nil {
+	if s.blocked != nil || s.awaited != nil {
 		s.conn.Close()
 		s.leave()
 	}
@@ -327,6 +343,8 @@ func (s *session) leave() {
 		p = next
 	}
 	s.first, s.last = nil, nil
+	s.front.places -= s.places
+	s.wait(-s.buffered)
 	s.abandonLarge()
 	if s.transaction != nil {
 		s.transaction.over(false)
@@ -337,8 +355,8 @@ func (s *session) leave() {
 	if s.subscriber != nil {
 		s.subscriber.over()
 	}
-	if s.waiting != nil {
-		s.waiting.over(false)
+	if s.awaited != nil {
+		s.awaited.over(false)
 	}
 	s.endMonitor()
 	s.owner.Resume()

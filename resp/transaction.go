@@ -146,7 +146,7 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 		default:
 			if large {
 				s.discardLarge(true)
-				return t.refuse(info, errLargeArgument)
+				return t.refuse(info, errLarge)
 			}
 			if info.Handling == command.Local || info.Handling == command.Private && info.Reason != command.ReasonBlocking {
 				return t.refuse(info, errNotInside)

@@ -35,7 +35,7 @@ func (s *session) noteWrite(at int) {
 }
 
 // wait handles WAIT and WAITAOF. Those behind it wait for its reply.
-func (s *session) wait(info *command.Info) bool {
+func (s *session) waitReplicas(info *command.Info) bool {
 	if !s.quiet() {
 		return false
 	}
@@ -44,7 +44,7 @@ func (s *session) wait(info *command.Info) bool {
 		nodes = []string{s.lane.Node(relay.AnyNode)}
 	}
 	w := &waiting{s: s, place: s.front.take(s, info), left: len(nodes)}
-	s.waiting = w
+	s.awaited = w
 	s.send(w.place, 0)
 	s.paused = forQuiet
 	raw := bytes.Clone(s.commands.Raw)
@@ -91,7 +91,7 @@ func (w *waiting) merge(numbers [][]byte) {
 }
 
 func (w *waiting) answered() {
-	if w.left--; w.left > 0 || w.s.waiting != w {
+	if w.left--; w.left > 0 || w.s.awaited != w {
 		return
 	}
 	var b []byte
@@ -113,7 +113,7 @@ func (w *waiting) answered() {
 
 // over gives up the links.
 func (w *waiting) over(clean bool) {
-	w.s.waiting = nil
+	w.s.awaited = nil
 	for _, link := range w.links {
 		link.Release(clean)
 	}

@@ -4,13 +4,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 duration=${1:?usage: test/fuzz.sh DURATION}
 found=0
-while read -r package; do
-    while read -r target; do
+for package in $(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do
+    tests=$(go test -list '^Fuzz' "$package")
+    for target in $(grep '^Fuzz' <<<"$tests" || true); do
         found=$((found + 1))
         echo "$package $target"
         go test -run '^$' -fuzz "^$target\$" -fuzztime "$duration" "$package" </dev/null
-    done < <(go test -list '^Fuzz' "$package" | grep '^Fuzz' || true)
-done < <(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...)
+    done
+done
 if [ "$found" = 0 ]; then
     echo "no fuzz target was found" >&2
     exit 1

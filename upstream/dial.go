@@ -58,7 +58,7 @@ type step struct {
 }
 
 func (o *Options) handshake(ctx context.Context, id relay.Identity) ([]step, error) {
-	as := credentials{id.User, id.Password}
+	as := credentials{true, id.User, id.Password}
 	if !id.Own {
 		var err error
 		if as, err = o.credentials(ctx); err != nil {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"readthrough/internal/loop"
@@ -21,7 +22,7 @@ type lane struct {
 	byAddr  map[string]*wire // those that take requests
 	byNode  []*wire          // the same, by the index of the node in the view; nil where there is none yet
 	retired map[*wire]struct{}
-	links   []*link // open and unused
+	links   []*link // that are not broken
 	epoch   uint64  // counts wires that were replaced
 
 	parked []parked
@@ -243,16 +244,14 @@ func (l *lane) reach() {
 // tend does what time asks for: connections that hang are given up, unused links closed.
 func (l *lane) tend(now time.Time) {
 	for _, w := range l.byAddr {
-		if w.silent(now) {
-			w.lost(errSilent)
-		}
+		w.tend(now)
 	}
 	for w := range l.retired {
-		if w.silent(now) {
-			w.lost(errSilent)
-		}
+		w.tend(now)
 	}
-	l.tendLinks(now)
+	for _, k := range slices.Clone(l.links) {
+		k.tend(now)
+	}
 }
 
 // Epoch implements relay.Lane.
@@ -278,8 +277,7 @@ func (l *lane) close() {
 	for w := range l.retired {
 		w.close()
 	}
-	for _, k := range l.links {
+	for _, k := range slices.Clone(l.links) {
 		k.close()
 	}
-	l.links = nil
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"readthrough/internal/loop"
@@ -9,7 +10,7 @@ import (
 )
 
 const (
-	// maxLinks and linkIdle bound the open links that a lane keeps for use.
+	// maxLinks and linkIdle bound the free links that a lane keeps open.
 	maxLinks = 4
 	linkIdle = 5 * time.Second
 )
@@ -23,15 +24,22 @@ type link struct {
 	queued []byte
 	parts  parts
 	broken error // why there is no connection
-	idle   time.Time
+	free   bool  // for another session
 
 	head, tail *relay.Request // sent and not answered
+	owner      *relay.Owner   // of other
+	other      func(b []byte, last bool) (ready bool)
+	lost       func(err error)
 
 	below  int // for notify
 	notify func()
-	owner  *relay.Owner // of other
-	other  func(b []byte, last bool) (ready bool)
-	lost   func(err error)
+
+	// A node is watched while it owes something to a command sent in parts: others may wait for as long as they like.
+	large    bool      // such a command is not answered
+	whole    bool      // it has been given to the connection
+	sent     int       // bytes given to the connection
+	taken    int       // of them, those that were written when last looked
+	progress time.Time // of the last byte either way, or when the link became free
 }
 
 // Link implements relay.Lane.
@@ -54,13 +62,14 @@ func (l *lane) Node(slot int) string {
 
 // LinkTo implements relay.Lane.
 func (l *lane) LinkTo(addr string) relay.Link {
-	for i, k := range l.links {
-		if k.addr == addr && k.broken == nil {
-			l.links = append(l.links[:i], l.links[i+1:]...)
+	for _, k := range l.links {
+		if k.addr == addr && k.free {
+			k.free = false
 			return k
 		}
 	}
 	k := &link{lane: l, addr: addr}
+	l.links = append(l.links, k)
 	l.side.dial(addr, l.identity, func(fd int, err error) {
 		if err != nil {
 			k.fail(errDown(addr, err))
@@ -68,7 +77,7 @@ func (l *lane) LinkTo(addr string) relay.Link {
 		}
 		if conn, ok := l.side.take(fd, k, k.broken != nil); ok {
 			k.conn = conn
-			conn.Write(k.queued)
+			k.write(k.queued)
 			k.queued = nil
 			if k.notify != nil {
 				conn.NotifyBelow(k.below)
@@ -105,18 +114,37 @@ func (k *link) Send(r *relay.Request, raw []byte) {
 		k.fail(k.broken)
 		return
 	}
-	k.More(raw)
+	k.give(raw)
+}
+
+// Begin implements relay.Link.
+func (k *link) Begin(r *relay.Request, raw []byte) {
+	k.large, k.whole = true, false
+	k.Send(r, raw)
 }
 
 // More implements relay.Link.
-func (k *link) More(raw []byte) {
-	switch {
-	case k.broken != nil:
-	case k.conn == nil:
-		k.queued = append(k.queued, raw...)
-	default:
-		k.conn.Write(raw)
+func (k *link) More(raw []byte, last bool) {
+	k.whole = last
+	if k.broken == nil {
+		k.give(raw)
 	}
+}
+
+func (k *link) give(raw []byte) {
+	if k.conn == nil {
+		k.queued = append(k.queued, raw...)
+		return
+	}
+	k.write(raw)
+}
+
+func (k *link) write(raw []byte) {
+	if k.conn.Buffered() == 0 {
+		k.progress = k.lane.side.loop.Now()
+	}
+	k.sent += len(raw)
+	k.conn.Write(raw)
 }
 
 // Buffered implements relay.Link.
@@ -149,12 +177,21 @@ func (k *link) OnLost(f func(err error)) { k.lost = f }
 // Release implements relay.Link.
 func (k *link) Release(clean bool) {
 	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
-	if clean && k.broken == nil && k.conn != nil && k.head == nil && len(k.lane.links) < maxLinks {
-		k.idle = k.lane.side.loop.Now()
-		k.lane.links = append(k.lane.links, k)
+	if clean && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) && k.lane.freeLinks() < maxLinks {
+		k.free, k.large = true, false
+		k.progress = k.lane.side.loop.Now()
 		return
 	}
 	k.close()
+}
+
+func (l *lane) freeLinks() (n int) {
+	for _, k := range l.links {
+		if k.free {
+			n++
+		}
+	}
+	return n
 }
 
 func (k *link) close() { k.fail(io.ErrClosedPipe) }
@@ -163,6 +200,7 @@ func (k *link) close() { k.fail(io.ErrClosedPipe) }
 func (k *link) fail(err error) {
 	if k.broken == nil {
 		k.broken = err
+		k.lane.links = slices.DeleteFunc(k.lane.links, func(other *link) bool { return other == k })
 	}
 	k.queued = nil
 	if k.conn != nil {
@@ -192,6 +230,7 @@ func (k *link) notified() {
 
 // Data implements loop.Handler.
 func (k *link) Data(b []byte) (used int) {
+	k.progress = k.lane.side.loop.Now()
 	for used < len(b) && k.broken == nil && !k.conn.Paused() {
 		n, _, last, err := k.parts.next(b[used:])
 		if err != nil {
@@ -239,6 +278,7 @@ func (k *link) pass(b []byte, last bool) (ready bool) {
 func (k *link) resumeWith(owner *relay.Owner) {
 	owner.OnResume(func() {
 		if k.broken == nil {
+			k.progress = k.lane.side.loop.Now()
 			k.conn.Resume()
 		}
 	})
@@ -256,16 +296,20 @@ func (k *link) Hangup() {}
 // Drained implements loop.Handler.
 func (k *link) Drained() { k.notified() }
 
-// tendLinks closes links that nobody has used for a while, or that broke.
-func (l *lane) tendLinks(now time.Time) {
-	open := l.links[:0]
-	for _, k := range l.links {
-		if k.broken != nil || now.Sub(k.idle) > linkIdle {
-			k.close()
-		} else {
-			open = append(open, k)
-		}
+// tend closes a link that nobody has used for a while, or whose node owes it too much: the taking of what was sent, or the
+// reply.
+func (k *link) tend(now time.Time) {
+	if k.conn == nil {
+		return
 	}
-	clear(l.links[len(open):])
-	l.links = open
+	if taken := k.sent - k.conn.Buffered(); taken != k.taken {
+		k.taken, k.progress = taken, now
+	}
+	quiet, limit := now.Sub(k.progress), k.lane.side.up.opts.silence()
+	switch {
+	case k.free && quiet > linkIdle:
+		k.close()
+	case k.large && k.head != nil && !k.conn.Paused() && (k.whole || k.conn.Buffered() > 0) && quiet > limit:
+		k.fail(errLost(k.addr, errSilent(limit)))
+	}
 }

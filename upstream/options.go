@@ -23,11 +23,18 @@ type Options struct {
 	TLS func() (*tls.Config, error)
 	// Database is selected on every connection; a Redis Cluster has 0 only.
 	Database int
+	// Silence is how long a node may owe a reply, or the taking of a command, without sending or taking a byte before the
+	// connection counts as lost. Zero stands for 15s, which is well over Redis's busy-reply-threshold of five seconds, after
+	// which even a node in a slow script answers.
+	Silence time.Duration
 	// ClientName is what CLIENT LIST shows, without blanks; empty for none.
 	ClientName string
 	// Logger gets topology changes and failures, never keys, values or secrets. Nil: nothing is logged.
 	Logger *zap.Logger
 }
+
+// silence is what Silence is when it is zero.
+const silence = 15 * time.Second
 
 // dialTimeout bounds name resolution, TCP and TLS handshake of one connection.
 const dialTimeout = 2 * time.Second
@@ -47,7 +54,17 @@ func (o *Options) Validate() error {
 	if o.Database < 0 {
 		errs = append(errs, fmt.Errorf("Redis database %d: it must not be negative", o.Database))
 	}
+	if o.Silence < 0 {
+		errs = append(errs, fmt.Errorf("Redis silence %v: it must not be negative", o.Silence))
+	}
 	return errors.Join(errs...)
+}
+
+func (o *Options) silence() time.Duration {
+	if o.Silence == 0 {
+		return silence
+	}
+	return o.Silence
 }
 
 func (o *Options) logger() *zap.Logger {
@@ -57,8 +74,11 @@ func (o *Options) logger() *zap.Logger {
 	return o.Logger
 }
 
-// credentials are a user and a password; the zero value is none.
-type credentials struct{ user, password string }
+// credentials are a user and a password, unless none are given. Those that a client gives may be empty: Redis refuses them.
+type credentials struct {
+	given          bool
+	user, password string
+}
 
 func (o *Options) credentials(ctx context.Context) (credentials, error) {
 	if o.Credentials == nil {
@@ -70,13 +90,13 @@ func (o *Options) credentials(ctx context.Context) (credentials, error) {
 	if err != nil {
 		return credentials{}, fmt.Errorf("Redis credentials: %w", err)
 	}
-	return credentials{user, password}, nil
+	return credentials{user != "" || password != "", user, password}, nil
 }
 
 // auth returns the AUTH command for c, nil where there is nothing to say.
 func (c credentials) auth() []string {
 	switch {
-	case c == credentials{}:
+	case !c.given:
 		return nil
 	case c.user == "":
 		return []string{"AUTH", c.password}

@@ -54,16 +54,16 @@ func (s *Stats) Add(other Stats) {
 
 // Side is the part of the upstream that lives on one loop. Its methods must be called there.
 type Side struct {
-	up     *Upstream
-	loop   *loop.Loop
-	view   view
-	table  *command.Table
-	server relay.Server
-	lanes  map[relay.Identity]*lane // shared ones
-	owned  map[*lane]struct{}       // those of one session
-	down   map[string]*outage       // nodes that could not be reached last
-	since  time.Time                // no node has been known since
-	stats  Stats
+	up      *Upstream
+	loop    *loop.Loop
+	view    view
+	table   *command.Table
+	version string                   // of Redis
+	lanes   map[relay.Identity]*lane // shared ones
+	owned   map[*lane]struct{}       // those of one session
+	down    map[string]*outage       // nodes that could not be reached last
+	since   time.Time                // no node has been known since
+	stats   Stats
 }
 
 // outage is the state of a node that cannot be reached.
@@ -103,7 +103,9 @@ func (s *Side) Table() *command.Table { return s.table }
 
 // Server is what is known of Redis.
 func (s *Side) Server() relay.Server {
-	return relay.Server{Version: s.server.Version, Cluster: s.view.cluster}
+	return relay.Server{
+		Version: s.version, Cluster: s.view.cluster, Awaited: !s.view.known && s.patient(),
+	}
 }
 
 // Nodes are the masters that serve slots, and then the replicas; none while Redis has not been found. The caller must not change
@@ -199,8 +201,10 @@ func (s *Side) refresh() { s.up.discovery.Refresh() }
 
 // unknown says why no node is known, and whether it is early enough to wait for one.
 func (s *Side) unknown() (cause relay.Error, waits bool) {
-	return s.up.down(), s.loop.Now().Sub(s.since) < patience
+	return s.up.down(), s.patient()
 }
+
+func (s *Side) patient() bool { return s.loop.Now().Sub(s.since) < patience }
 
 // oneLine makes a text fit for a RESP error.
 func oneLine(s string) string {

@@ -92,15 +92,19 @@ func (u *Upstream) Cache() *Cache { return u.cache }
 func (u *Upstream) State() State { return u.discovery.State() }
 
 func (u *Upstream) onTopology(t *Topology) {
+	version := u.discovery.State().Version
 	for _, s := range u.sides {
-		s.loop.Post(func() { s.apply(t) })
+		s.loop.Post(func() {
+			s.version = version
+			s.apply(t)
+		})
 	}
 }
 
 func (u *Upstream) onCommands(t *command.Table) {
-	server := relay.Server{Version: u.discovery.State().Version}
+	version := u.discovery.State().Version
 	for _, s := range u.sides {
-		s.loop.Post(func() { s.table, s.server.Version = t, server.Version })
+		s.loop.Post(func() { s.table, s.version = t, version })
 	}
 }
 

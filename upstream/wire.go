@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -10,14 +11,10 @@ import (
 	"readthrough/internal/relay"
 )
 
-// silence is how long a node may owe a reply without sending a byte before its connection counts as lost. It is well over
-// Redis's busy-reply-threshold of five seconds, after which even a node in a slow script answers.
-const silence = 15 * time.Second
+var errUnexpected = errors.New("a reply that no command asked for")
 
-var (
-	errSilent     = errors.New("no byte for 15s with replies outstanding")
-	errUnexpected = errors.New("a reply that no command asked for")
-)
+// errSilent is why a connection is given up whose node has sent nothing for so long.
+func errSilent(d time.Duration) error { return fmt.Errorf("no byte for %v while it owed one", d) }
 
 // wire is one connection to one node, shared by the sessions of its lane. Its requests are answered in the order in which they
 // were sent: the fifo. What was sent is kept until it is answered, once, in the connection's output buffer, so that it can be
@@ -197,9 +194,12 @@ func (w *wire) close() {
 	w.lane.gone(w)
 }
 
-// silent tells that the node has owed a reply for too long.
-func (w *wire) silent(now time.Time) bool {
-	return w.head != nil && w.conn != nil && !w.conn.Paused() && now.Sub(w.progress) > silence
+// tend gives the wire up when the node has owed a reply for too long.
+func (w *wire) tend(now time.Time) {
+	limit := w.lane.side.up.opts.silence()
+	if w.head != nil && w.conn != nil && !w.conn.Paused() && now.Sub(w.progress) > limit {
+		w.lost(errSilent(limit))
+	}
 }
 
 // EOF implements loop.Handler.

@@ -90,6 +90,7 @@ the signal's number.`,
 			signals := make(chan os.Signal, 2)
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 			o.config, o.signals = path, signals
+			limitMemory()
 			return run(o)
 		},
 	}

@@ -12,8 +12,8 @@ const (
 	maxBulk = 512 << 20
 )
 
-// LargeBulk is the size in bytes above which an argument is streamed instead of collected.
-const LargeBulk = 1 << 20
+// LargeCommand is the size in bytes above which a command is streamed instead of collected.
+const LargeCommand = 1 << 20
 
 // ProtocolError is what Redis answers to a stream that it cannot read, before it closes the connection. The text is that of
 // the RESP error, without the leading "-".
@@ -29,8 +29,8 @@ const (
 	Incomplete Status = iota
 	// Complete: Raw and the arguments hold one whole command; N is 0 for one that Redis ignores ("*0", an empty line).
 	Complete
-	// Large: Raw holds a command's bytes up to and with the header of an argument over LargeBulk; the arguments before it can
-	// be read, and the rest of the command comes through Stream.
+	// Large: the command is too large to be collected. Raw holds its bytes up to and with the header of the argument that
+	// makes it so; the arguments before that can be read, and the rest of the command comes through Stream.
 	Large
 )
 
@@ -43,6 +43,10 @@ const Leading = 4
 
 // Commands frames the commands of one client. The zero value is ready.
 type Commands struct {
+	// Limit takes the place of LargeCommand unless it is 0. It may change at any time: an unfinished argument of which more
+	// has come makes its command large then.
+	Limit int
+
 	// Raw is the framed command in RESP, valid until the unread input it was found in changes.
 	Raw []byte
 	// N is the number of its arguments, the name included.
@@ -147,6 +151,10 @@ func (c *Commands) header(b []byte, start int, tooBig string) (line []byte, ok b
 // parts of arguments count as scanned, and nothing is large.
 func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err error) {
 	pos := c.pos
+	limit := c.Limit
+	if limit == 0 {
+		limit = LargeCommand
+	}
 	for c.seen < c.args {
 		if c.bulk < 0 {
 			// The common header, "$" and a few digits, read in place.
@@ -174,10 +182,8 @@ func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err e
 				if c.seen < Leading {
 					c.spans[c.seen] = span{pos, pos + int(c.bulk)}
 				}
-				if c.bulk > LargeBulk {
-					c.pos = pos
-					c.bulk += 2 // counts down in Stream, the line end with it
-					return false, true, nil
+				if pos+int(c.bulk) > limit {
+					return false, c.stream(pos), nil
 				}
 			} else {
 				c.bulk += 2
@@ -192,6 +198,9 @@ func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err e
 			pos += int(c.bulk)
 		} else {
 			if int64(len(b)-pos) < c.bulk+2 {
+				if len(b) > limit {
+					return false, c.stream(pos), nil
+				}
 				break
 			}
 			pos += int(c.bulk) + 2
@@ -201,6 +210,13 @@ func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err e
 	}
 	c.pos = pos
 	return c.seen == c.args, false, nil
+}
+
+// stream ends the collecting before the argument that starts at pos. From here on bulk counts down, the line end with it.
+func (c *Commands) stream(pos int) bool {
+	c.pos = pos
+	c.bulk += 2
+	return true
 }
 
 // shortHeader reads "$", one to five digits and a line end at b[pos:], and returns the place behind it and the number. The
@@ -274,7 +290,7 @@ func (c *Commands) nextInline(b []byte) (int, Status, error) {
 	return at + 1, Complete, nil
 }
 
-// Arg returns argument i, below Leading and N, of the command just framed; of a Large one, only those before the large argument.
+// Arg returns argument i, below Leading and N, of the command just framed; of a Large one, only those that are whole.
 // It points into Raw.
 func (c *Commands) Arg(i int) []byte { return c.Raw[c.spans[i].start:c.spans[i].end] }
 

@@ -228,9 +228,10 @@ func TestManyArguments(t *testing.T) {
 }
 
 func TestLarge(t *testing.T) {
-	exact := strings.Repeat("v", LargeBulk)
+	before := bytes.Index(command("SET", "k", strings.Repeat("v", LargeCommand)), []byte("vv"))
+	exact := strings.Repeat("v", LargeCommand-before)
 	if got := frameAll(t, command("SET", "k", exact)); len(got) != 1 || got[0].large || got[0].args[2] != exact {
-		t.Error("an argument of LargeBulk bytes is not collected")
+		t.Error("a command of LargeCommand bytes is not collected")
 	}
 
 	value := exact + "v"
@@ -244,7 +245,7 @@ func TestLarge(t *testing.T) {
 		"whole":                 {in},
 		"in pieces of 1000":     slices.Collect(slices.Chunk(in, 1000)),
 		"header apart":          {in[:header], in[header:]},
-		"value byte by byte":    append([][]byte{in[:header+LargeBulk]}, bytewise(in[header+LargeBulk:])...),
+		"end byte by byte":      append([][]byte{in[:header+len(value)-5]}, bytewise(in[header+len(value)-5:])...),
 		"everything by 64 KiB":  slices.Collect(slices.Chunk(in, 64<<10)),
 		"one byte, then others": append(bytewise(in[:header+3]), in[header+3:]),
 	} {
@@ -256,16 +257,56 @@ func TestLarge(t *testing.T) {
 
 // TestLargeFirst: the name itself is large, so that no argument can be read.
 func TestLargeFirst(t *testing.T) {
-	in := command(strings.Repeat("n", LargeBulk+1), "k")
+	in := command(strings.Repeat("n", LargeCommand+1), "k")
 	got := frameAll(t, in)
 	if want := []framed{{raw: string(in), large: true, whole: true}}; !sameFrames(got, want) {
 		t.Error("framed wrongly")
 	}
 }
 
+// TestLargeOfManyArguments: it is the command that counts, not one argument.
+func TestLargeOfManyArguments(t *testing.T) {
+	in := command(slices.Repeat([]string{strings.Repeat("x", 1000)}, 2000)...)
+	for _, pieces := range [][][]byte{{in}, slices.Collect(slices.Chunk(in, 777))} {
+		got := frameAll(t, pieces...)
+		if len(got) != 1 || !got[0].large || !got[0].whole || got[0].raw != string(in) || len(got[0].args) != Leading {
+			t.Errorf("%d pieces: framed wrongly", len(pieces))
+		}
+	}
+}
+
+// TestLimit lowers the limit when a part of a command has come.
+func TestLimit(t *testing.T) {
+	in := command("SET", "k", strings.Repeat("v", 1000), "KEEPTTL")
+	c := Commands{Limit: 100}
+	if n, status, err := c.Next(in[:90]); n == 0 || status != Large || err != nil || c.Arguments() != 2 {
+		t.Errorf("announced over the limit: got %d, %v, %v, %d arguments", n, status, err, c.Arguments())
+	}
+	c = Commands{}
+	if n, status, err := c.Next(in[:500]); n != 0 || status != Incomplete || err != nil {
+		t.Fatalf("got %d, %v, %v", n, status, err)
+	}
+	c.Limit = 500
+	if n, status, err := c.Next(in[:500]); n != 0 || status != Incomplete || err != nil {
+		t.Fatalf("not over the limit: got %d, %v, %v", n, status, err)
+	}
+	n, status, err := c.Next(in[:600])
+	if status != Large || err != nil || c.Arguments() != 2 || string(c.Arg(1)) != "k" {
+		t.Fatalf("over the limit: got %d, %v, %v, %d arguments", n, status, err, c.Arguments())
+	}
+	raw := string(c.Raw)
+	for _, piece := range [][]byte{in[n:600], in[600:]} {
+		n, status, err = c.Stream(piece)
+		raw += string(piece[:n])
+	}
+	if raw != string(in) || status != Complete || err != nil {
+		t.Errorf("got %q, %v, %v", raw, status, err)
+	}
+}
+
 // TestLargeThenError: behind its large argument, a command is judged as any other.
 func TestLargeThenError(t *testing.T) {
-	big := fmt.Sprintf("*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n", LargeBulk+1, strings.Repeat("k", LargeBulk+1))
+	big := fmt.Sprintf("*3\r\n$3\r\nSET\r\n$%d\r\n%s\r\n", LargeCommand+1, strings.Repeat("k", LargeCommand+1))
 	for behind, want := range map[string]string{
 		"x\r\n":                          "ERR Protocol error: expected '$', got 'x'",
 		"$-1\r\n":                        "ERR Protocol error: invalid bulk length",
@@ -287,7 +328,7 @@ func TestUnread(t *testing.T) {
 	for _, in := range [][]byte{
 		command("GET", "k"),
 		[]byte("SET k \"a b\"\r\n"),
-		fmt.Appendf(nil, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\nv", LargeBulk+1),
+		fmt.Appendf(nil, "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\nv", LargeCommand+1),
 	} {
 		var c Commands
 		n, status, err := c.Next(in)
@@ -324,7 +365,7 @@ func TestScannedOnce(t *testing.T) {
 		{"inline", []byte("SET k " + line[8:] + "\r\n"), 1, '\n', 3},
 		{"multibulk count", []byte("*" + line + "\r\n"), 1, '\r', 0},
 		{"bulk count", []byte("*1\r\n$" + line + "\r\n"), 1, '\r', 0},
-		{"1 MiB in one argument", command("SET", "k", strings.Repeat("v", LargeBulk)), 1000, '\r', 3},
+		{"1 MiB in one argument", command("SET", "k", strings.Repeat("v", LargeCommand-100)), 1000, '\r', 3},
 		{"1 MiB in 10,000 arguments", command(many...), 1000, '\r', 10_000},
 		{"10,000 arguments byte by byte", command(many...), 1, '\r', 10_000},
 	} {

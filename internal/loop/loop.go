@@ -38,9 +38,10 @@ type Loop struct {
 	resumed []*Conn // have kept input to handle this turn
 	closing []*Conn // their descriptors are closed when the turn ends
 
-	timers  timers
-	buffers buffers
-	read    []byte
+	timers   timers
+	eachTurn []func()
+	buffers  buffers
+	read     []byte
 
 	mu      sync.Mutex
 	posted  []func()
@@ -100,6 +101,9 @@ func (l *Loop) Post(f func()) bool {
 	return true
 }
 
+// EachTurn has f called in every turn, when what was ready has been handled. Call it before Run.
+func (l *Loop) EachTurn(f func()) { l.eachTurn = append(l.eachTurn, f) }
+
 // Now is the time at which the current turn began.
 func (l *Loop) Now() time.Time { return l.now }
 
@@ -143,6 +147,9 @@ func (l *Loop) turn() error {
 	}
 	l.runPosted()
 	l.timers.run(l.now)
+	for _, f := range l.eachTurn {
+		f()
+	}
 	l.settle()
 	l.busy += time.Since(l.now)
 	return nil

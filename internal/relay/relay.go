@@ -115,10 +115,12 @@ type Own struct {
 type Link interface {
 	// Addr is the node's address, empty when none is known.
 	Addr() string
-	// Send begins a command, behind those that are not answered yet. More bytes of it may follow. r may be nil where nobody
-	// waits for a reply, or where it comes by OnOther.
+	// Send sends a command, behind those that are not answered yet. r may be nil where nobody waits for a reply, or where it
+	// comes by OnOther.
 	Send(r *Request, raw []byte)
-	More(raw []byte)
+	// Begin sends the first part of a command, and More brings the rest of it; last says that it ends there.
+	Begin(r *Request, raw []byte)
+	More(raw []byte, last bool)
 	// Buffered is the number of bytes that wait to be sent, and NotifyBelow has f called once when it has fallen to n.
 	Buffered() int
 	NotifyBelow(n int, f func())
@@ -144,4 +146,5 @@ type Node struct {
 type Server struct {
 	Version string // redis_version, such as "7.0.15"; empty while it is unknown
 	Cluster bool
+	Awaited bool // it has not been found yet, and may be at any moment
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -200,7 +199,7 @@ func (c *Cluster) newNode() (*Redis, error) {
 func (r *Redis) writeNodes(master *Redis, count, i int) error {
 	text := fmt.Sprintf("%s %s master - 0 0 %d connected %d-%d\n%s %s myself,slave %s 0 0 %d connected\nvars currentEpoch %d lastVoteEpoch 0\n",
 		master.id, master.busAddr(), i+1, Slots*i/count, Slots*(i+1)/count-1, r.id, r.busAddr(), master.id, i+1, count+i)
-	return os.WriteFile(filepath.Join(r.dir, "nodes.conf"), []byte(text), 0o600)
+	return os.WriteFile(r.dir.join("nodes.conf"), []byte(text), 0o600)
 }
 
 // busAddr is the address in the notation of nodes.conf: without brackets, the bus port behind an @.

@@ -26,6 +26,6 @@ func parent() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println("started", r.Pid(), pg.Pid(), r.dir, pg.dir)
+	fmt.Println("started", r.Pid(), pg.Pid(), r.dir.path, pg.dir.path)
 	select {}
 }

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,7 +25,7 @@ type PgBouncer struct {
 
 	server *Postgres
 	port   port
-	dir    string
+	dir    folder
 }
 
 // StartPgBouncer starts a PgBouncer in front of a server.
@@ -50,10 +49,10 @@ func StartPgBouncer(ctx context.Context, server *Postgres, o PgBouncerOptions) (
 	if err != nil {
 		return nil, err
 	}
-	if b.dir, err = folderFor(owner, "readthrough-pgbouncer-"); err != nil {
+	if b.dir, err = newFolder(owner); err != nil {
 		return nil, err
 	}
-	users := filepath.Join(b.dir, "userlist.txt")
+	users := b.dir.join("userlist.txt")
 	lines := append([]string{
 		"[databases]",
 		"* = host=127.0.0.1 port=" + server.port.String(),
@@ -67,7 +66,7 @@ func StartPgBouncer(ctx context.Context, server *Postgres, o PgBouncerOptions) (
 		"auth_user = " + Superuser, // looks the other roles up
 		"admin_users = " + Superuser,
 	}, o.Config...)
-	config := filepath.Join(b.dir, "pgbouncer.ini")
+	config := b.dir.join("pgbouncer.ini")
 	for file, text := range map[string]string{
 		config: strings.Join(lines, "\n") + "\n",
 		users:  fmt.Sprintf("%q %q\n", Superuser, server.Password()),
@@ -76,10 +75,10 @@ func StartPgBouncer(ctx context.Context, server *Postgres, o PgBouncerOptions) (
 			return nil, err
 		}
 	}
-	if err := giveAway(b.dir, owner); err != nil {
+	if err := giveAway(b.dir.path, owner); err != nil {
 		return nil, err
 	}
-	b.Process, err = StartProcess(ProcessOptions{Path: path, Args: []string{config}, Dir: b.dir, credential: owner})
+	b.Process, err = StartProcess(ProcessOptions{Path: path, Args: []string{config}, Dir: b.dir.path, credential: owner})
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +119,5 @@ func (b *PgBouncer) Close() {
 		b.end(syscall.SIGTERM, 5*time.Second)
 	}
 	b.port.release()
-	if b.dir != "" {
-		_ = os.RemoveAll(b.dir)
-	}
+	b.dir.remove()
 }

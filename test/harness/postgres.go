@@ -38,7 +38,7 @@ type Postgres struct {
 
 	options PostgresOptions
 	port    port
-	dir     string // holds data, the socket and certificates
+	dir     folder // holds data, the socket and certificates
 	owner   *syscall.Credential
 }
 
@@ -59,7 +59,7 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (_ *Postgres, err err
 	if pg.owner, err = unprivileged(); err != nil {
 		return nil, err
 	}
-	if pg.dir, err = folderFor(pg.owner, "readthrough-pg-"); err != nil {
+	if pg.dir, err = newFolder(pg.owner); err != nil {
 		return nil, err
 	}
 	if err := pg.create(ctx); err != nil {
@@ -88,11 +88,11 @@ func (pg *Postgres) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	passwordFile := filepath.Join(pg.dir, "password")
+	passwordFile := pg.dir.join("password")
 	if err := os.WriteFile(passwordFile, []byte(pg.options.Password), 0o600); err != nil {
 		return err
 	}
-	if err := giveAway(pg.dir, pg.owner); err != nil {
+	if err := giveAway(pg.dir.path, pg.owner); err != nil {
 		return err
 	}
 	err = run(ctx, ProcessOptions{
@@ -101,7 +101,7 @@ func (pg *Postgres) create(ctx context.Context) error {
 			"--pgdata", pg.dataDir(), "--username", Superuser, "--pwfile", passwordFile, "--auth", "scram-sha-256",
 			"--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
 		},
-		Dir: pg.dir, credential: pg.owner,
+		Dir: pg.dir.path, credential: pg.owner,
 	})
 	if err = errors.Join(err, os.Remove(passwordFile)); err != nil {
 		return err
@@ -109,7 +109,7 @@ func (pg *Postgres) create(ctx context.Context) error {
 	lines := []string{
 		"listen_addresses = '127.0.0.1'",
 		"port = " + pg.port.String(),
-		"unix_socket_directories = '" + pg.dir + "'",
+		"unix_socket_directories = '" + pg.dir.path + "'",
 		"fsync = off", "synchronous_commit = off", "full_page_writes = off",
 		"shared_buffers = 32MB", "max_wal_size = 128MB",
 	}
@@ -118,7 +118,7 @@ func (pg *Postgres) create(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		caFile, certFile, keyFile, err := ca.WriteFiles(pg.dir, "server", cert)
+		caFile, certFile, keyFile, err := ca.WriteFiles(pg.dir.path, "server", cert)
 		if err != nil {
 			return err
 		}
@@ -129,7 +129,7 @@ func (pg *Postgres) create(ctx context.Context) error {
 	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	return giveAway(pg.dir, pg.owner)
+	return giveAway(pg.dir.path, pg.owner)
 }
 
 func (pg *Postgres) start(ctx context.Context) error {
@@ -138,7 +138,7 @@ func (pg *Postgres) start(ctx context.Context) error {
 		return err
 	}
 	pg.Process, err = StartProcess(ProcessOptions{
-		Path: path, Args: []string{"-D", pg.dataDir()}, Dir: pg.dir, credential: pg.owner,
+		Path: path, Args: []string{"-D", pg.dataDir()}, Dir: pg.dir.path, credential: pg.owner,
 		DeathSignal: syscall.SIGQUIT, // ends the server's own processes too, and at once
 	})
 	if err != nil {
@@ -163,16 +163,14 @@ func (pg *Postgres) Close() {
 		pg.end(syscall.SIGQUIT, 5*time.Second)
 	}
 	pg.port.release()
-	if pg.dir != "" {
-		_ = os.RemoveAll(pg.dir)
-	}
+	pg.dir.remove()
 }
 
 // Addr is host:port.
 func (pg *Postgres) Addr() string { return "127.0.0.1:" + pg.port.String() }
 
 // SocketDir is the folder of the server's unix socket, to be used as the host of a connection.
-func (pg *Postgres) SocketDir() string { return pg.dir }
+func (pg *Postgres) SocketDir() string { return pg.dir.path }
 
 // Password is the superuser's password.
 func (pg *Postgres) Password() string { return pg.options.Password }
@@ -186,7 +184,7 @@ func (pg *Postgres) URL(database string) string {
 func (pg *Postgres) URLFor(role, password, database string) string {
 	query := "sslmode=disable"
 	if pg.options.CA != nil {
-		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(pg.dir, "ca.crt")}}.Encode()
+		query = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {pg.dir.join("ca.crt")}}.Encode()
 	}
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(role, password), Host: pg.Addr(), Path: database, RawQuery: query}
 	return u.String()
@@ -221,7 +219,7 @@ func (pg *Postgres) PgbenchInit(ctx context.Context, database string, scale int,
 	return nil
 }
 
-func (pg *Postgres) dataDir() string { return filepath.Join(pg.dir, "data") }
+func (pg *Postgres) dataDir() string { return pg.dir.join("data") }
 
 // pgProgram finds a program of PostgreSQL: in the newest version that Debian's packages installed, where PATH does not reach,
 // or else through PATH.

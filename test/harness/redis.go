@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -35,7 +34,7 @@ type Redis struct {
 	addr    string
 	port    port
 	busPort port // of a cluster node
-	dir     string
+	dir     folder
 	client  *tls.Config // nil without TLS
 	id      string      // of a cluster node
 }
@@ -79,7 +78,7 @@ func newRedis(o RedisOptions) (_ *Redis, err error) {
 		return nil, err
 	}
 	r.addr = net.JoinHostPort(r.host(), r.port.String())
-	if r.dir, err = os.MkdirTemp("", "readthrough-redis-"); err != nil {
+	if r.dir, err = newFolder(nil); err != nil {
 		return nil, err
 	}
 	if o.CA != nil {
@@ -105,7 +104,7 @@ func (r *Redis) host() string {
 func (r *Redis) ID() string { return r.id }
 
 // Dir is the server's working directory.
-func (r *Redis) Dir() string { return r.dir }
+func (r *Redis) Dir() string { return r.dir.path }
 
 // TLSConfig is what a client needs to connect; nil without TLS.
 func (r *Redis) TLSConfig() *tls.Config { return r.client }
@@ -168,9 +167,7 @@ func (r *Redis) Close() {
 	}
 	r.port.release()
 	r.busPort.release()
-	if r.dir != "" {
-		_ = os.RemoveAll(r.dir)
-	}
+	r.dir.remove()
 }
 
 // writeConfig writes redis.conf; extra are lines between the harness's own and those of the options.
@@ -187,7 +184,7 @@ func (r *Redis) writeConfig(extra []string) error {
 		if err != nil {
 			return err
 		}
-		caFile, certFile, keyFile, err := ca.WriteFiles(r.dir, "redis", cert)
+		caFile, certFile, keyFile, err := ca.WriteFiles(r.dir.path, "redis", cert)
 		if err != nil {
 			return err
 		}
@@ -207,7 +204,7 @@ func (r *Redis) writeConfig(extra []string) error {
 	return os.WriteFile(r.configFile(), []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 }
 
-func (r *Redis) configFile() string { return filepath.Join(r.dir, "redis.conf") }
+func (r *Redis) configFile() string { return r.dir.join("redis.conf") }
 
 // start runs the server and waits until it answers.
 func (r *Redis) start(ctx context.Context) error {
@@ -215,7 +212,7 @@ func (r *Redis) start(ctx context.Context) error {
 	if err != nil {
 		return errMissing("redis-server", "redis-server")
 	}
-	p, err := StartProcess(ProcessOptions{Path: path, Args: []string{r.configFile()}, Dir: r.dir})
+	p, err := StartProcess(ProcessOptions{Path: path, Args: []string{r.configFile()}, Dir: r.dir.path})
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,6 +23,9 @@ type SidecarOptions struct {
 	// too where that exists.
 	Listen, Admin, Debug string
 
+	// Plain runs a program without the race detector also where the caller has it, for tests that measure.
+	Plain bool
+
 	Args []string // more arguments of "sidecar run"
 	Env  []string // more "NAME=value"
 }
@@ -36,37 +39,45 @@ type Sidecar struct {
 
 	options SidecarOptions
 	ports   []port
-	dir     string
+	dir     folder
 }
 
-// sidecarBinary is the path of the program, built from this module at the first use.
-var sidecarBinary once[string]
+// raceBinary and plainBinary are the paths of the program, with the race detector if the caller has it and without, built
+// from this module at the first use.
+var raceBinary, plainBinary once[string]
 
 // BuildSidecar builds the program once and returns its path: with the race detector if the caller has it.
 func BuildSidecar(ctx context.Context) (string, error) {
-	return sidecarBinary.get(func() (string, func(), error) {
-		dir, err := os.MkdirTemp("", "readthrough-bin-")
+	if !raceEnabled {
+		return buildSidecar(ctx, &plainBinary)
+	}
+	return buildSidecar(ctx, &raceBinary, "-race")
+}
+
+func buildSidecar(ctx context.Context, binary *once[string], flags ...string) (string, error) {
+	return binary.get(func() (string, func(), error) {
+		dir, err := newFolder(nil)
 		if err != nil {
 			return "", nil, err
 		}
-		remove := func() { _ = os.RemoveAll(dir) }
-		path := filepath.Join(dir, "sidecar")
-		args := []string{"build", "-buildvcs=false", "-o", path}
-		if raceEnabled {
-			args = append(args, "-race")
-		}
-		out, err := exec.CommandContext(ctx, "go", append(args, "readthrough/cmd/sidecar")...).CombinedOutput()
+		path := dir.join("sidecar")
+		args := slices.Concat([]string{"build", "-buildvcs=false", "-o", path}, flags, []string{"readthrough/cmd/sidecar"})
+		out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
 		if err != nil {
-			remove()
+			dir.remove()
 			return "", nil, fmt.Errorf("build the sidecar: %w\n%s", err, out)
 		}
-		return path, remove, nil
+		return path, dir.remove, nil
 	})
 }
 
 // StartSidecar builds the program if need be, runs it and waits until it is ready.
 func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error) {
-	binary, err := BuildSidecar(ctx)
+	build := BuildSidecar
+	if o.Plain {
+		build = func(ctx context.Context) (string, error) { return buildSidecar(ctx, &plainBinary) }
+	}
+	binary, err := build(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +98,7 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 		s.ports = append(s.ports, p)
 		*addr = net.JoinHostPort(host, p.String())
 	}
-	if s.dir, err = os.MkdirTemp("", "readthrough-sidecar-"); err != nil {
+	if s.dir, err = newFolder(nil); err != nil {
 		return nil, err
 	}
 	if err := s.WriteConfig(o.Config); err != nil {
@@ -97,7 +108,7 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 	s.Process, err = StartProcess(ProcessOptions{
 		Path: binary,
 		Args: append([]string{"run", "--config", s.ConfigFile()}, o.Args...),
-		Dir:  s.dir,
+		Dir:  s.dir.path,
 		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1"}, o.Env...),
 	})
 	if err != nil {
@@ -139,7 +150,7 @@ func (s *Sidecar) AdminURL() string { return "http://" + s.options.Admin }
 func (s *Sidecar) DebugURL() string { return "http://" + s.options.Debug }
 
 // ConfigFile is the path of the configuration that the sidecar was started with.
-func (s *Sidecar) ConfigFile() string { return filepath.Join(s.dir, "config.yaml") }
+func (s *Sidecar) ConfigFile() string { return s.dir.join("config.yaml") }
 
 // Logs is what the sidecar has logged.
 func (s *Sidecar) Logs() string { return s.Output() }
@@ -162,9 +173,7 @@ func (s *Sidecar) Close() {
 	for _, p := range s.ports {
 		p.release()
 	}
-	if s.dir != "" {
-		_ = os.RemoveAll(s.dir)
-	}
+	s.dir.remove()
 }
 
 // ready is nil if the sidecar serves.

@@ -26,36 +26,6 @@ func unprivileged() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err1, err2)
 }
 
-// folderFor makes a temporary folder that a user can reach: the usual place for them may lie under a folder that is closed to
-// others. The path is short enough for a unix socket in it.
-func folderFor(owner *syscall.Credential, pattern string) (string, error) {
-	const longest = 60 // of the 107 bytes of a socket's path
-	for _, place := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
-		if len(place) > longest || owner != nil && !openToAll(place) {
-			continue
-		}
-		dir, err := os.MkdirTemp(place, pattern)
-		if err != nil {
-			continue
-		}
-		return dir, giveAway(dir, owner)
-	}
-	return "", errors.New("no temporary folder that every user can reach: set TMPDIR to one, such as /tmp")
-}
-
-// openToAll says whether every user may pass through a folder and those above it.
-func openToAll(dir string) bool {
-	for ; ; dir = filepath.Dir(dir) {
-		info, err := os.Stat(dir)
-		if err != nil || info.Mode()&0o001 == 0 {
-			return false
-		}
-		if dir == filepath.Dir(dir) {
-			return true
-		}
-	}
-}
-
 // giveAway changes the owner of a folder and of all in it; nil leaves it.
 func giveAway(dir string, owner *syscall.Credential) error {
 	if owner == nil {

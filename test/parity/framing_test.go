@@ -135,7 +135,7 @@ func (p *framingPair) canary(t testing.TB) {
 func (p *framingParty) roundTrip(t testing.TB) {
 	t.Helper()
 	for range 2 { // Redis sends replies before it closes connections, in one round of its loop
-		if got := p.control.MustDo(t, "ECHO", "still here"); got != "$10\r\nstill here\r\n" {
+		if got := p.control.MustDo(t, "GET", "framing:none"); got != "$-1\r\n" {
 			t.Fatalf("another client gets %q", got)
 		}
 	}
@@ -150,8 +150,8 @@ func (p *framingParty) dial(t testing.TB) *net.TCPConn {
 	}
 	conn := c.(*net.TCPConn)
 	_ = conn.SetDeadline(time.Now().Add(framingPatience))
-	framingSend(conn, []byte("PING\r\n"))
-	framingRead(t, conn, []byte("+PONG\r\n"))
+	framingSend(conn, []byte("GET framing:none\r\n"))
+	framingRead(t, conn, []byte("$-1\r\n"))
 	return conn
 }
 
