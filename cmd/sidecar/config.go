@@ -30,6 +30,9 @@ type Config struct {
 	Upstream             UpstreamConfig `mapstructure:"upstream"`
 	AllowUnauthenticated bool           `mapstructure:"allowUnauthenticated" default:"false"`
 
+	// CrossSlot is what becomes of MGET, DEL and the like over keys of several slots: they are split, or an error as in Redis.
+	CrossSlot string `mapstructure:"crossSlot" default:"split" oneof:"split|error"`
+
 	Origins   []OriginConfig `mapstructure:"origins"`
 	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET"`
 	Maps      []MapConfig    `mapstructure:"maps"`

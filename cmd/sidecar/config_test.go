@@ -95,6 +95,9 @@ func TestValues(t *testing.T) {
 	if c.Listen != "localhost:6380" || c.Admin != ":6381" || c.Loops != 1 || c.ShutdownGrace != 30*time.Second {
 		t.Errorf("listen %q, admin %q, loops %d, shutdownGrace %s", c.Listen, c.Admin, c.Loops, c.ShutdownGrace)
 	}
+	if c.CrossSlot != "split" {
+		t.Errorf("crossSlot %q", c.CrossSlot)
+	}
 	if c.Log != (LogConfig{Level: "info", Format: "auto"}) || !slices.Equal(c.Intercept, []string{"GET"}) {
 		t.Errorf("log %+v, intercept %v", c.Log, c.Intercept)
 	}

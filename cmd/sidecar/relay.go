@@ -44,7 +44,7 @@ func newRelay(d relayDeps) (_ relay, err error) {
 	}
 	m := newMetrics(p)
 	options := resp.Options{
-		Loops: p.loops, Database: d.config.Upstream.Database, Logger: d.log.Named("resp"),
+		Loops: p.loops, Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error", Logger: d.log.Named("resp"),
 	}
 	for i := range p.loops {
 		options.Upstreams = append(options.Upstreams, p.upstream.Side(i))

@@ -1,0 +1,138 @@
+package resp
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"readthrough/internal/command"
+	"readthrough/internal/frame"
+)
+
+func TestMerge(t *testing.T) {
+	const none = "they do not go together"
+	for _, test := range []struct {
+		how     command.Response
+		replies []string
+		want    string
+	}{
+		{command.ResponseAllSucceeded, []string{"+OK\r\n", "+OK\r\n"}, "+OK\r\n"},
+		{command.ResponseOneSucceeded, []string{"$1\r\na\r\n", "+OK\r\n"}, "$1\r\na\r\n"},
+
+		{command.ResponseAggSum, []string{":1\r\n", ":0\r\n", ":41\r\n"}, ":42\r\n"},
+		{command.ResponseAggSum, []string{":-1\r\n"}, ":-1\r\n"},
+		{command.ResponseAggMin, []string{":3\r\n", ":-7\r\n", ":5\r\n"}, ":-7\r\n"},
+		{command.ResponseAggMax, []string{":3\r\n", ":-7\r\n", ":5\r\n"}, ":5\r\n"},
+		{command.ResponseAggLogicalAnd, []string{":1\r\n", ":0\r\n"}, ":0\r\n"},
+		{command.ResponseAggLogicalOr, []string{":1\r\n", ":0\r\n"}, ":1\r\n"},
+		{command.ResponseAggLogicalAnd, []string{"*3\r\n:1\r\n:0\r\n:1\r\n", "*3\r\n:1\r\n:1\r\n:0\r\n"}, "*3\r\n:1\r\n:0\r\n:0\r\n"},
+		{command.ResponseAggSum, []string{"*0\r\n", "*0\r\n"}, "*0\r\n"},
+		{command.ResponseAggSum, []string{":1\r\n", "$1\r\n1\r\n"}, none},
+		{command.ResponseAggSum, []string{"*1\r\n:1\r\n", "*2\r\n:1\r\n:1\r\n"}, none},
+		{command.ResponseAggSum, []string{"*1\r\n:1\r\n", ":1\r\n"}, none},
+		{command.ResponseAggSum, []string{"+OK\r\n", "+QUEUED\r\n"}, none},
+
+		{command.ResponseSumPairs, []string{"*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n:0\r\n", "*4\r\n$1\r\na\r\n:2\r\n$1\r\nb\r\n:3\r\n"}, "*4\r\n$1\r\na\r\n:3\r\n$1\r\nb\r\n:3\r\n"},
+		{command.ResponseSumPairs, []string{"%1\r\n$1\r\na\r\n:1\r\n", "%1\r\n$1\r\na\r\n:2\r\n"}, "%1\r\n$1\r\na\r\n:3\r\n"},
+		{command.ResponseSumPairs, []string{"*2\r\n$1\r\na\r\n:1\r\n", "*2\r\n$1\r\nb\r\n:2\r\n"}, none},
+
+		{command.ResponseUnion, []string{"*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*2\r\n$1\r\nc\r\n$1\r\na\r\n"}, "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n"},
+		{command.ResponseUnion, []string{"~1\r\n+a\r\n", "~1\r\n+a\r\n"}, "~1\r\n+a\r\n"},
+		{command.ResponseUnion, []string{"~1\r\n+a\r\n", "*1\r\n+a\r\n"}, none},
+		{command.ResponseUnion, []string{":1\r\n"}, none},
+
+		{command.ResponseDefault, []string{"+PONG\r\n", "+PONG\r\n"}, "+PONG\r\n"},
+		{command.ResponseDefault, []string{"_\r\n", "*0\r\n"}, none},
+	} {
+		var replies [][]byte
+		for _, r := range test.replies {
+			replies = append(replies, []byte(r))
+		}
+		got, ok := merge([]byte("before"), test.how, replies)
+		if text := strings.TrimPrefix(string(got), "before"); ok != (test.want != none) || ok && text != test.want {
+			t.Errorf("%s of %q: %q, %t, want %q", test.how, test.replies, text, ok, test.want)
+		}
+	}
+}
+
+func TestInOrderRefuses(t *testing.T) {
+	order := []int32{0, 1, 0}
+	for _, replies := range [][]string{
+		{"*1\r\n:1\r\n", "*1\r\n:1\r\n"},
+		{"*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:1\r\n"},
+		{"*2\r\n:1\r\n:1\r\n", "*-1\r\n"},
+		{"*2\r\n:1\r\n:1\r\n", ":1\r\n"},
+	} {
+		if got, ok := inOrder(nil, order, [][]byte{[]byte(replies[0]), []byte(replies[1])}); ok {
+			t.Errorf("%q: %q", replies, got)
+		}
+	}
+}
+
+func TestHeader(t *testing.T) {
+	for reply, want := range map[string][3]int{
+		"*3":          {0, 0, 0},
+		"*3\r\n:1":    {'*', 3, 4},
+		"%12\r\n":     {'%', 12, 5},
+		"~0\r\n":      {'~', 0, 4},
+		"*-1\r\n":     {'*', -1, 5},
+		"-ERR no\r\n": {'-', -1, 9},
+		"$1\r\na\r\n": {'$', -1, 4},
+		"_\r\n":       {'_', -1, 3},
+	} {
+		if kind, n, size := header([]byte(reply)); [3]int{int(kind), n, size} != want {
+			t.Errorf("%q: %c %d %d, want %v", reply, kind, n, size, want)
+		}
+	}
+}
+
+// Cutting an array into any parts and merging these makes the same array; so do sums, and unions of what is different.
+func FuzzMergeOfParts(f *testing.F) {
+	f.Add([]byte{0, 1, 2, 0, 1, 2}, uint8(3))
+	f.Add([]byte{1, 1, 1}, uint8(2))
+	f.Add([]byte{}, uint8(1))
+	f.Add(bytes.Repeat([]byte{3, 0, 9}, 50), uint8(5))
+	// What stands in the array at each position, in RESP2 and RESP3.
+	element := func(i int) string {
+		return []string{
+			"$-1\r\n", "$0\r\n\r\n", fmt.Sprintf("$%d\r\n%d\r\n", len(fmt.Sprint(i)), i), "*2\r\n:1\r\n*0\r\n", "_\r\n", "%1\r\n+k\r\n$2\r\n\r\n\r\n",
+			fmt.Sprintf(":%d\r\n", i), "|1\r\n+ttl\r\n:3\r\n+x\r\n",
+		}[i%8]
+	}
+	f.Fuzz(func(t *testing.T, choices []byte, count uint8) {
+		parts := int(count)%16 + 1
+		order := make([]int32, len(choices))
+		sizes := make([]int, parts)
+		bodies := make([]string, parts)
+		var whole strings.Builder
+		for i, c := range choices {
+			n := int(c) % parts
+			order[i] = int32(n)
+			sizes[n]++
+			bodies[n] += element(i)
+			whole.WriteString(element(i))
+		}
+		replies := make([][]byte, parts)
+		sums := make([][]byte, parts)
+		for n := range replies {
+			replies[n] = fmt.Appendf(nil, "*%d\r\n%s", sizes[n], bodies[n])
+			sums[n] = fmt.Appendf(nil, ":%d\r\n", sizes[n])
+		}
+		want := fmt.Sprintf("*%d\r\n%s", len(choices), whole.String())
+		if got, ok := inOrder(nil, order, replies); !ok || string(got) != want {
+			t.Errorf("%q in order: %q, %t, want %q", replies, got, ok, want)
+		}
+		if got, ok := merge(nil, command.ResponseAggSum, sums); !ok || string(got) != fmt.Sprintf(":%d\r\n", len(choices)) {
+			t.Errorf("sum of %q: %q, %t", sums, got, ok)
+		}
+		joined, ok := merge(nil, command.ResponseUnion, replies)
+		different := map[string]bool{}
+		for i := range choices {
+			different[element(i)] = true
+		}
+		if elements := frame.Elements(joined); !ok || len(elements) != len(different) {
+			t.Errorf("union of %q: %q, %t, want %d elements", replies, joined, ok, len(different))
+		}
+	})
+}
