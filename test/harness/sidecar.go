@@ -109,7 +109,7 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 		Path: binary,
 		Args: append([]string{"run", "--config", s.ConfigFile()}, o.Args...),
 		Dir:  s.dir.path,
-		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1"}, o.Env...),
+		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}, o.Env...),
 	})
 	if err != nil {
 		return nil, err
