@@ -18,6 +18,9 @@ func (s *session) command(large bool) bool {
 	if b := s.subscriber; b != nil && s.identity.Protocol == 2 && b.takes(info) {
 		return b.tunnel(info)
 	}
+	if s.front.denies(info, &s.commands) {
+		return s.deny(info, large)
+	}
 	if t := s.transaction; t != nil {
 		if ok, handled := t.command(info, large); handled {
 			return ok
@@ -144,17 +147,20 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 	if large {
 		return s.beginLarge(info, at)
 	}
-	if !s.mayRelay() {
+	intercepts := s.intercepts(info)
+	if !intercepts && s.overtakes(info, at) && !s.quiet() || !s.mayRelay() {
 		return false
 	}
 	p := s.front.take(s, info)
 	raw := s.commands.Raw
 	p.Slot = at
-	p.Safe = info != nil && info.ReadOnly
-	p.intercept = info != nil && info == s.front.get && s.identity.Database == s.front.database && !p.muted
+	p.Safe = info != nil && info.Repeatable
+	if intercepts {
+		s.intercepted(p)
+	}
 	s.send(p, len(raw))
 	if s.tracking != nil {
-		s.sendCaching(at)
+		p.caching = s.sendCaching(at)
 	}
 	if info != nil && info.Write {
 		s.noteWrite(at)

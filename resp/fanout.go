@@ -57,7 +57,7 @@ func (s *session) split(info *command.Info, large bool) bool {
 	if !several || (len(args)-first)%step != 0 {
 		return s.relay(info, int(at), false) // the node refuses what is no whole number of keys
 	}
-	if !s.mayRelay() {
+	if !s.mayFanOut() {
 		return false
 	}
 	f := s.fanOut(info)
@@ -112,7 +112,7 @@ func (s *session) spread(info *command.Info, large bool) bool {
 	case large:
 		s.discardLarge(true)
 		return s.error(info, string(errLarge))
-	case busy && !s.quiet(), !s.mayRelay():
+	case busy && !s.quiet(), !s.mayFanOut():
 		return false
 	}
 	f := s.fanOut(info)
@@ -156,7 +156,7 @@ func (s *session) randomKey(info *command.Info, large bool) bool {
 	if large || len(nodes) < 2 {
 		return s.relay(info, relay.AnyNode, large)
 	}
-	if !s.mayRelay() {
+	if !s.mayFanOut() {
 		return false
 	}
 	f := s.fanOut(info)
@@ -217,7 +217,7 @@ func (f *fanout) add() *part {
 	t := &f.parts[n]
 	p := f.place
 	*t = part{fanout: f, reply: t.reply[:0]}
-	t.Owner, t.Safe = &p.session.owner, p.info.ReadOnly
+	t.Owner, t.Safe = &p.session.owner, p.info.Repeatable
 	return t
 }
 

@@ -39,6 +39,8 @@ type front struct {
 	splits   bool // commands whose keys are of several slots
 	// advertiseUpstream has CLUSTER SLOTS and the like show the real nodes.
 	advertiseUpstream bool
+	denials           denials
+	denied            []denial // the same by command.Info.ID; nil where nothing is denied
 	log               *zap.Logger
 
 	sessions map[*session]struct{}
@@ -104,7 +106,7 @@ func (f *front) left(s *session) {
 
 func (f *front) killed(s *session, reason string) {
 	f.stats.Killed++
-	f.log.Info("client closed", zap.Int64("client", s.id), zap.String("name", s.name), zap.String("reason", reason))
+	f.server.kills.Info("client closed: "+reason, zap.Int64("client", s.id), zap.String("name", s.name))
 }
 
 // end has the sessions answer what they have been sent and leave.
@@ -122,6 +124,7 @@ func (f *front) end() {
 // renew follows a change of the command table.
 func (f *front) renew(t *command.Table) {
 	f.stats.renew(t)
+	f.denied = f.denials.of(t)
 	f.get = nil
 	if f.resolver != nil {
 		f.get = t.Lookup([]byte("get"))

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 
 	"readthrough/internal/loop"
@@ -31,12 +32,17 @@ type Options struct {
 	Database int
 	// CrossSlot has Redis refuse MGET, DEL and the like over keys of several slots, instead of splitting them.
 	CrossSlot bool
-	Logger    *zap.Logger
+	// Deny names commands, or subcommands such as config|set, that are refused.
+	Deny []string
+	// AdvertiseUpstream has CLUSTER SLOTS and the like show the real nodes instead of the sidecar.
+	AdvertiseUpstream bool
+	Logger            *zap.Logger
 }
 
 // Server serves clients.
 type Server struct {
 	log       *zap.Logger
+	kills     *zap.Logger // one line a minute for each reason: clients can cause as many as they like
 	fronts    []*front
 	listeners []net.Listener
 	accepting sync.WaitGroup
@@ -52,11 +58,15 @@ const firstID = 1 << 40
 // New begins to accept clients. They are served once the loops run.
 func New(opts Options) *Server {
 	s := &Server{log: opts.Logger, listeners: opts.Listeners}
+	s.kills = opts.Logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Minute, 1, 0)
+	}))
 	s.ids.Store(firstID)
 	s.nodeID = newNodeID()
 	for i, l := range opts.Loops {
 		f := &front{
 			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, splits: !opts.CrossSlot, log: opts.Logger,
+			advertiseUpstream: opts.AdvertiseUpstream, denials: newDenials(opts.Deny),
 			sessions: map[*session]struct{}{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
 		}
 		l.EachTurn(f.relieve)

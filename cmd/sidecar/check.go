@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"readthrough/internal/command"
 	"readthrough/origin"
 	"readthrough/upstream"
 )
@@ -112,11 +114,25 @@ func located(config *Config, err error) error {
 func (r reporter) summary(config *Config) {
 	fmt.Fprintf(r.out, "%s: %s, %s, no mistakes found in the file\n", config.doc.file,
 		count(len(config.Maps), "map"), count(len(config.Origins), "origin"))
+	for _, name := range config.Deny {
+		if command.Snapshot().Named(name) == nil {
+			r.warn("deny: %s is no command of Redis itself%s A module's is denied all the same", name, similarCommand(name))
+		}
+	}
 	for _, m := range config.compiled.All() {
 		if unused := m.Unused(); len(unused) > 0 {
 			r.warn("map %s: the query does not use the captured %s: is a condition missing?", m.Name, strings.Join(unused, ", "))
 		}
 	}
+}
+
+// similarCommand ends a sentence about an unknown command with one that may be meant.
+func similarCommand(name string) string {
+	var names []string
+	for _, info := range command.Snapshot().All() {
+		names = append(names, info.Name)
+	}
+	return cmp.Or(didYouMean(strings.ToLower(name), names), ".")
 }
 
 func count(n int, what string) string {

@@ -96,6 +96,21 @@ and the commands and keys that the application uses, which run as the same user:
 	}
 }
 
+func TestCheckWarnsOfUnknownDenials(t *testing.T) {
+	var out, warnings bytes.Buffer
+	config := loaded(t, minimal+"deny: [flushall, CONFIG|SET, FLUSHAL, config|sett, json.del]\n")
+	if err := (reporter{&out, &warnings}).check(t.Context(), config, goodInspector()); err != nil {
+		t.Fatal(err)
+	}
+	want := `warning: deny: FLUSHAL is no command of Redis itself: did you mean flushall? A module's is denied all the same
+warning: deny: config|sett is no command of Redis itself: did you mean config|set? A module's is denied all the same
+warning: deny: json.del is no command of Redis itself. A module's is denied all the same
+`
+	if got := warnings.String(); got != want {
+		t.Errorf("warnings:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 func TestCheckTellsEveryError(t *testing.T) {
 	var out, warnings bytes.Buffer
 	ask := goodInspector()

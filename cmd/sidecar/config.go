@@ -32,6 +32,9 @@ type Config struct {
 
 	// CrossSlot is what becomes of MGET, DEL and the like over keys of several slots: they are split, or an error as in Redis.
 	CrossSlot string `mapstructure:"crossSlot" default:"split" oneof:"split|error"`
+	// Deny names commands, or subcommands such as config|set, that clients may not use.
+	Deny    []string      `mapstructure:"deny"`
+	Cluster ClusterConfig `mapstructure:"cluster"`
 
 	Origins   []OriginConfig `mapstructure:"origins"`
 	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET"`
@@ -64,6 +67,13 @@ type UpstreamConfig struct {
 
 	Database int       `mapstructure:"database" default:"0"`
 	TLS      TLSConfig `mapstructure:"tls"`
+}
+
+// ClusterConfig is what clients see of a Redis Cluster.
+type ClusterConfig struct {
+	// Advertise is whom CLUSTER SLOTS and the like describe: the sidecar as one node with every slot, or the real nodes, to which
+	// cluster clients then go by themselves.
+	Advertise string `mapstructure:"advertise" default:"sidecar" oneof:"sidecar|upstream"`
 }
 
 // TLSConfig holds paths of PEM files; empty ones stand for the system's roots and for no client certificate.

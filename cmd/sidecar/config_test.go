@@ -98,6 +98,9 @@ func TestValues(t *testing.T) {
 	if c.CrossSlot != "split" {
 		t.Errorf("crossSlot %q", c.CrossSlot)
 	}
+	if c.Cluster.Advertise != "sidecar" || len(c.Deny) != 0 {
+		t.Errorf("cluster %+v, deny %v", c.Cluster, c.Deny)
+	}
 	if c.Log != (LogConfig{Level: "info", Format: "auto"}) || !slices.Equal(c.Intercept, []string{"GET"}) {
 		t.Errorf("log %+v, intercept %v", c.Log, c.Intercept)
 	}

@@ -44,7 +44,8 @@ func newRelay(d relayDeps) (_ relay, err error) {
 	}
 	m := newMetrics(p)
 	options := resp.Options{
-		Loops: p.loops, Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error", Logger: d.log.Named("resp"),
+		Loops: p.loops, Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error",
+		Deny: d.config.Deny, AdvertiseUpstream: d.config.Cluster.Advertise == "upstream", Logger: d.log.Named("resp"),
 	}
 	for i := range p.loops {
 		options.Upstreams = append(options.Upstreams, p.upstream.Side(i))
@@ -72,6 +73,10 @@ type missResolver struct{ *origin.Resolver }
 
 func (r missResolver) Get(key []byte, done func(value []byte, found bool, err error)) {
 	r.Resolver.Get(key, func(a origin.Answer) { done(a.Value, a.Found, replyError(a.Err)) })
+}
+
+func (r missResolver) Load(key []byte, done func(value []byte, found bool, err error)) {
+	r.Resolver.Load(key, func(a origin.Answer) { done(a.Value, a.Found, replyError(a.Err)) })
 }
 
 // replyError is an origin's error as the text of a RESP error, with its own prefix.

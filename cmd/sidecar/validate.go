@@ -24,6 +24,7 @@ func (c *Config) validate(d *document) {
 		d.problem("shutdownGrace", "%s is negative: write 0s to end at once, or a duration such as 30s", c.ShutdownGrace)
 	}
 	c.validateUpstream(d)
+	c.validateDeny(d)
 	c.validateOrigins(d)
 	c.validateMaps(d)
 }
@@ -51,6 +52,17 @@ func (c *Config) validateAddresses(d *document) {
 			if port := portOf(a.address); port != "" && port != "0" && port == portOf(other.address) {
 				d.problem(a.path, "port %s is taken by %s: write another", port, other.path)
 			}
+		}
+	}
+}
+
+// commandName is a command, or one and its subcommand.
+var commandName = regexp.MustCompile(`^[^\s|"'${}]+(\|[^\s|"'${}]+)?$`)
+
+func (c *Config) validateDeny(d *document) {
+	for i, name := range c.Deny {
+		if at := fmt.Sprintf("deny[%d]", i); !commandName.MatchString(name) && !d.wrong(at) {
+			d.problem(at, "%q is not the name of a command: write one such as FLUSHALL, or with its subcommand config|set", name)
 		}
 	}
 }

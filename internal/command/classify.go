@@ -98,4 +98,5 @@ func describeEffect(i *Info, e Entry) {
 		}
 	}
 	i.ReadOnly = readonly && !i.Write
+	i.Repeatable = i.ReadOnly || !i.Write && repeatable[i.Name]
 }

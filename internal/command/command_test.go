@@ -34,6 +34,8 @@ func TestHandlingGolden(t *testing.T) {
 			effect = "write"
 		} else if i.ReadOnly {
 			effect = "read"
+		} else if i.Repeatable {
+			effect = "none"
 		}
 		keys := "-"
 		switch {
@@ -90,6 +92,28 @@ func TestExceptionsNameEachCommandOnce(t *testing.T) {
 		}
 		if x.why == "" {
 			t.Errorf("%v: no reason is given", x.names)
+		}
+	}
+}
+
+// TestRepeatable holds that what may run twice is no write, whoever lists it, and is found under the name it is listed by.
+func TestRepeatable(t *testing.T) {
+	for name := range repeatable {
+		if name != strings.ToLower(name) {
+			t.Errorf("%s is not in lower case, and would never be found", name)
+		}
+		if i := Snapshot().Named(name); i != nil && (i.Write || !i.Repeatable) {
+			t.Errorf("%s: write %v, repeatable %v", name, i.Write, i.Repeatable)
+		}
+	}
+	for _, i := range Snapshot().All() {
+		if i.Repeatable && (i.Write || i.Flags.Has(FlagWrite)) || i.ReadOnly && !i.Repeatable {
+			t.Errorf("%s: write %v, read only %v, repeatable %v", i.Name, i.Write, i.ReadOnly, i.Repeatable)
+		}
+	}
+	for _, name := range []string{"set", "publish", "spublish", "eval", "acl|log", "config|set", "slowlog|reset", "flushall", "client|pause", "wait"} {
+		if Snapshot().Named(name).Repeatable {
+			t.Errorf("%s would run twice", name)
 		}
 	}
 }
@@ -267,7 +291,10 @@ func TestLaterServers(t *testing.T) {
 		{"nothing known", Entry{Name: "m.any", Flags: []string{"flag of the future"}}, Info{Handling: FixedNode}},
 	} {
 		got := *New([]Entry{tc.entry}).Lookup([]byte(tc.entry.Name))
-		got.ID, got.Name, got.Arity, got.Flags, got.specs = 0, "", 0, 0, nil
+		if got.Repeatable != got.ReadOnly {
+			t.Errorf("%s: Repeatable is %v, but who knows", tc.what, got.Repeatable)
+		}
+		got.ID, got.Name, got.Arity, got.Flags, got.specs, got.Repeatable = 0, "", 0, 0, nil, false
 		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", tc.want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", tc.what, got, tc.want)
 		}

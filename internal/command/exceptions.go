@@ -98,6 +98,28 @@ var exceptions = []exception{
 	{names: []string{"xread", "xreadgroup"}, option: true, why: "blocks only with the option BLOCK"},
 }
 
+// repeatable is the reviewed list of commands that run as well twice as once, although they are no reads of keys: they tell of the
+// server, or do nothing. ACL LOG, which may be told to forget, and whatever is not listed here, is not sent again.
+var repeatable = func() map[string]bool {
+	names := make(map[string]bool)
+	for _, name := range []string{
+		"ping", "echo", "time", "lastsave", "role", "info",
+		"command", "command|count", "command|docs", "command|getkeys", "command|getkeysandflags", "command|help", "command|info", "command|list",
+		"config|get", "config|help", "client|help", "module|list", "module|help", "object|help", "xinfo|help", "xgroup|help", "cluster|help",
+		"acl|cat", "acl|dryrun", "acl|genpass", "acl|getuser", "acl|help", "acl|list", "acl|users", "acl|whoami",
+		"memory|doctor", "memory|help", "memory|malloc-stats", "memory|stats",
+		"latency|doctor", "latency|graph", "latency|help", "latency|histogram", "latency|history", "latency|latest",
+		"slowlog|get", "slowlog|help", "slowlog|len",
+		"pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels", "pubsub|shardnumsub",
+		"script|exists", "script|help", "function|dump", "function|help", "function|list", "function|stats",
+		"cluster|countkeysinslot", "cluster|getkeysinslot", "cluster|slots", "cluster|shards", "cluster|nodes", "cluster|info", "cluster|myid",
+		"cluster|myshardid", "cluster|keyslot", "cluster|links", "cluster|replicas", "cluster|slaves", "cluster|count-failure-reports",
+	} {
+		names[name] = true
+	}
+	return names
+}()
+
 const describesItself = "the cluster that a client sees is one node with every slot"
 
 func local(name string, action Action, why string) exception {

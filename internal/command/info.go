@@ -13,6 +13,8 @@ type Info struct {
 	// ReadOnly: the server promises that it changes nothing, so that it may be
 	// sent again. Commands on no data (PING, CONFIG GET) are neither.
 	Write, ReadOnly bool
+	// Repeatable: running it twice is as good as once, so that it may be sent again when nobody knows whether it ran.
+	Repeatable bool
 
 	Handling Handling
 	Action   Action   // of Local

@@ -75,6 +75,24 @@ func TestAReadWhoseConnectionIsLostIsSentAgain(t *testing.T) {
 	}
 }
 
+// So is a command that does nothing to anybody, though Redis does not call it a read.
+func TestAHarmlessCommandWhoseConnectionIsLostIsSentAgain(t *testing.T) {
+	r, p, _ := bentRelay(t, upstream.Options{})
+	for _, args := range [][]string{{"PING"}, {"ECHO", "+PONG"}, {"INFO", "server"}, {"CONFIG", "GET", "maxmemory"}} {
+		p.once(func(b *bent) { b.requests(len(harness.Command(args...))) })
+		c := harness.NewConn(t, r.addr)
+		if got := c.MustDo(t, args...); got[0] == '-' {
+			t.Errorf("%q: %q", args, got)
+		}
+	}
+	p.once(func(b *bent) { b.requests(len(harness.Command("PUBLISH", "c", "m"))) })
+	c := harness.NewConn(t, r.addr)
+	if err := c.Send(harness.Command("PUBLISH", "c", "m")); err != nil {
+		t.Fatal(err)
+	}
+	expectLost(t, c, p)
+}
+
 // A write that was written when its connection was lost may have run, whatever came back, and is not sent again.
 func TestAWriteWhoseConnectionIsLostIsAnErrorThatSaysSo(t *testing.T) {
 	r, p, redis := bentRelay(t, upstream.Options{})
