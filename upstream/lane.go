@@ -2,11 +2,9 @@ package upstream
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"slices"
 	"time"
 
-	"readthrough/internal/loop"
 	"readthrough/internal/relay"
 )
 
@@ -24,16 +22,7 @@ type lane struct {
 	links   []*link // that are not broken
 	epoch   uint64  // counts wires that were replaced
 
-	parked []parked
-	wake   *loop.Timer
-}
-
-// parked is a request that waits to be sent again.
-type parked struct {
-	r     *relay.Request
-	raw   []byte
-	cause relay.Error // what its client is told when that takes too long
-	due   time.Time
+	parked parking
 }
 
 // Send implements relay.Lane.
@@ -54,15 +43,15 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 	if n < 0 {
 		if cause, waits := l.side.unknown(); waits {
 			l.gate(r)
-			l.park(r, bytes.Clone(raw), cause, time.Second)
+			l.park(parked{r: r, raw: bytes.Clone(raw), cause: cause}, time.Second)
 		} else {
-			fail(r, cause)
+			l.fail(r, cause)
 		}
 		return
 	}
 	addr := v.nodes[n]
 	if cause, isDown := l.side.givenUp(addr); isDown {
-		fail(r, errDown(addr, cause))
+		l.fail(r, errDown(addr, cause))
 		return
 	}
 	w := l.wireTo(addr)
@@ -107,7 +96,7 @@ func (w *wire) undialled(cause error) {
 		next := r.Next
 		r.Next = nil
 		if r.Owner != nil {
-			fail(r, errDown(w.addr, cause))
+			w.lane.fail(r, errDown(w.addr, cause))
 		}
 		r = next
 	}
@@ -137,70 +126,6 @@ func (l *lane) gone(w *wire) {
 	}
 }
 
-// again has a command sent again that was lost on its way, or tells its client when it has been for too long.
-func (l *lane) again(r *relay.Request, raw []byte, cause relay.Error) {
-	l.gate(r)
-	r.Attempts++
-	if r.Attempts > maxAttempts || !l.side.loop.Now().Before(r.Deadline) {
-		fail(r, cause)
-		return
-	}
-	l.side.stats.Resent++
-	l.park(r, bytes.Clone(raw), cause, backoff(r.Attempts-1))
-}
-
-// backoff is the time before an attempt: none for the first, then growing to a quarter of a second, with jitter.
-func backoff(attempts int) time.Duration {
-	if attempts <= 0 {
-		return 0
-	}
-	d := min(2*time.Millisecond<<min(attempts, 10), 250*time.Millisecond)
-	return d/2 + rand.N(d/2)
-}
-
-// park keeps a gated request, and owns raw, until it is due.
-func (l *lane) park(r *relay.Request, raw []byte, cause relay.Error, wait time.Duration) {
-	l.parked = append(l.parked, parked{r, raw, cause, l.side.loop.Now().Add(wait)})
-	l.schedule()
-}
-
-// schedule sets the clock for the next parked request.
-func (l *lane) schedule() {
-	l.wake.Stop()
-	l.wake = nil
-	if len(l.parked) == 0 {
-		return
-	}
-	first := l.parked[0].due
-	for _, p := range l.parked[1:] {
-		if p.due.Before(first) {
-			first = p.due
-		}
-	}
-	l.wake = l.side.loop.After(max(0, first.Sub(l.side.loop.Now())), func() { l.unpark(false) })
-}
-
-// unpark sends the parked requests that are due, or all. One of a session whose earlier one is not due waits with it, so that
-// their order stays.
-func (l *lane) unpark(all bool) {
-	waiting := l.parked
-	l.parked = nil
-	held := map[*relay.Owner]bool{}
-	now := l.side.loop.Now()
-	for _, p := range waiting {
-		switch {
-		case !all && (p.due.After(now) || held[p.r.Owner]):
-			held[p.r.Owner] = true
-			l.parked = append(l.parked, p)
-		case !now.Before(p.r.Deadline):
-			fail(p.r, p.cause)
-		default:
-			l.Send(p.r, p.raw)
-		}
-	}
-	l.schedule()
-}
-
 // reroute follows a change of the view.
 func (l *lane) reroute() {
 	addrs := l.side.view.nodes
@@ -216,9 +141,7 @@ func (l *lane) reroute() {
 			w.closeIfDone()
 		}
 	}
-	if len(l.parked) > 0 {
-		l.unpark(true)
-	}
+	l.unpark(true)
 }
 
 // tend does what time asks for: connections that hang are given up, unused links closed.
@@ -245,7 +168,7 @@ func (l *lane) Release() {
 
 // close closes the connections of a lane that has no sessions.
 func (l *lane) close() {
-	l.wake.Stop()
+	l.parked.wake.Stop()
 	for _, w := range l.byAddr {
 		w.close()
 	}

@@ -158,7 +158,7 @@ func (k *link) fail(err error) {
 	}
 	if r := k.r; r != nil {
 		k.r = nil
-		fail(r, err)
+		k.lane.fail(r, err)
 	}
 	k.notified()
 }
@@ -207,7 +207,7 @@ func (k *link) reply(b []byte, first, last bool) {
 			if to.addr != "" && !to.ask {
 				k.lane.side.moved(to.slot, to.addr)
 			}
-			fail(r, errMovedLarge)
+			k.lane.fail(r, errMovedLarge)
 			return
 		}
 	}
