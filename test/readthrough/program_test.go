@@ -183,10 +183,11 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() error {
-		if status, body, err := fetch(t.Context(), w.sidecar, "/readyz"); status != 503 || err != nil {
-			return fmt.Errorf("/readyz answers %d %q, %v", status, body, err)
+		status, body, err := fetch(t.Context(), w.sidecar, "/readyz")
+		if err == nil && status != 503 {
+			err = fmt.Errorf("/readyz answers %d %q", status, body)
 		}
-		return nil
+		return err
 	})
 	if status, _, err := fetch(t.Context(), w.sidecar, "/livez"); status != 200 || err != nil {
 		t.Errorf("/livez answers %d, %v", status, err)
