@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"readthrough/test/harness"
 	"readthrough/upstream"
 )
@@ -31,6 +34,20 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A cluster in order gives no reason to warn, however often it is looked at.
+func TestAHealthyClusterIsNotComplainedOf(t *testing.T) {
+	cluster := harness.NewCluster(t, harness.ClusterOptions{})
+	core, logged := observer.New(zap.WarnLevel)
+	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs(), Logger: zap.New(core)})
+	slot, owner := ownerOf(t, cluster, "a")
+	nodes := cluster.Nodes()
+	must(t, cluster.MigrateSlot(t.Context(), slot, nodes[(slices.Index(nodes, owner)+1)%len(nodes)]))
+	recovered(t, r.addr, tags...) // by a redirect, after which the topology is looked at again
+	for _, entry := range logged.All() {
+		t.Errorf("%s %v", entry.Message, entry.ContextMap())
 	}
 }
 
