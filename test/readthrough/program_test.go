@@ -314,6 +314,14 @@ func TestStartsAlone(t *testing.T) {
 	if got := c.MustDo(t, "GET", "late:x"); !strings.HasPrefix(got, "-ORIGINDOWN map late: ") {
 		t.Errorf("GET answers %q", got)
 	}
+	if _, body, err = fetch(t.Context(), s, "/readyz?verbose"); err != nil {
+		t.Fatal(err)
+	}
+	containsAll(t, body, "[+] upstream: ok", "[-] origin main: ")
+	if _, body, err = fetch(t.Context(), s, "/metrics"); err != nil {
+		t.Fatal(err)
+	}
+	containsAll(t, body, `readthrough_origin_up{origin="main"} 0`)
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
