@@ -21,6 +21,7 @@ type lane struct {
 	retired map[*wire]struct{}
 	links   []*link // that are not broken
 	epoch   uint64  // counts wires that were replaced
+	down    map[string]*outage
 
 	parked parking
 }
@@ -50,7 +51,7 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 		return
 	}
 	addr := v.nodes[n]
-	if cause, isDown := l.side.givenUp(addr); isDown {
+	if cause, isDown := l.givenUp(addr); isDown {
 		l.fail(r, errDown(addr, cause))
 		return
 	}
@@ -65,7 +66,7 @@ func (l *lane) wireTo(addr string) *wire {
 	if w == nil {
 		w = &wire{lane: l, addr: addr}
 		l.byAddr[addr] = w
-		l.side.dial(addr, l.identity, func(fd int, err error) {
+		l.dial(addr, func(fd int, err error) {
 			if err != nil {
 				w.undialled(err)
 				return
@@ -84,7 +85,7 @@ func (w *wire) undialled(cause error) {
 	if w.closed {
 		return
 	}
-	_, givenUp := w.lane.side.givenUp(w.addr)
+	_, givenUp := w.lane.givenUp(w.addr)
 	if !givenUp {
 		w.lost(cause)
 		return
@@ -128,6 +129,7 @@ func (l *lane) gone(w *wire) {
 
 // reroute follows a change of the view.
 func (l *lane) reroute() {
+	clear(l.down) // the cluster has made up its mind: try again
 	addrs := l.side.view.nodes
 	l.byNode = make([]*wire, len(addrs))
 	current := map[string]bool{}

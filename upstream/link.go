@@ -55,7 +55,7 @@ func (l *lane) Link(slot int) relay.Link {
 	}
 	k := &link{lane: l, addr: addr}
 	l.links = append(l.links, k)
-	l.side.dial(addr, l.identity, func(fd int, err error) {
+	l.dial(addr, func(fd int, err error) {
 		if err != nil {
 			k.fail(errDown(addr, err))
 			return
