@@ -140,10 +140,16 @@ func (s *session) ready() bool {
 	if s.gone || s.conn.Buffered()+s.buffered < most { // of one that is gone nobody would say when it takes more
 		return true
 	}
-	if s.conn.Buffered() > most/16 { // else what waits is due later
-		s.conn.NotifyBelow(most / 16)
-	}
+	s.awaitReading()
 	return false
+}
+
+// awaitReading has Drained called when the client has read most of what it was sent. Where it has already, what else is buffered
+// waits for a reply before it, which will see to it.
+func (s *session) awaitReading() {
+	if low := s.front.allowed.replies / 16; s.conn.Buffered() > low {
+		s.conn.NotifyBelow(low)
+	}
 }
 
 // backpressure stops reading commands when too much of what came before is unfinished.
@@ -190,7 +196,11 @@ func (s *session) settled() {
 		}
 	case forRoom:
 		most := s.front.allowed
-		if s.places <= most.places/2 && s.inFlight <= most.inFlight/2 && s.conn.Buffered()+s.buffered <= most.replies/2 {
+		switch {
+		case s.places > most.places/2 || s.inFlight > most.inFlight/2: // the next reply sees to it
+		case s.conn.Buffered()+s.buffered > most.replies/2:
+			s.awaitReading()
+		default:
 			s.proceed()
 		}
 	default:

@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -205,12 +204,8 @@ func TestAStandaloneRedis(t *testing.T) {
 	r := newRelay(t, upstream.Options{Addresses: []string{redis.Addr()}})
 	crew := startWorkers(t, r.addr, false, tags...)
 	crew.progress(t, 5)
-	must(t, redis.Pause())
-	stalled := fmt.Sprint(crew.workers[0].rounds.Load())
+	must(t, redis.Pause()) // for a moment, in which commands wait
 	must(t, redis.Resume())
 	crew.progress(t, 5)
 	crew.stop(t, r.addr)
-	if stalled == "0" {
-		t.Error("nothing was done before the pause")
-	}
 }
