@@ -13,6 +13,9 @@ FUZZTIME ?= 30s
 # What "make bench" and "make demo" are given, such as BENCHFLAGS="-rounds 5".
 BENCHFLAGS ?=
 DEMOFLAGS ?=
+# What "sidecar version" says.
+VERSION_FLAGS = -X main.version=$$(git describe --tags --always --dirty) -X main.commit=$$(git rev-parse HEAD) \
+	-X main.date=$$(git log -1 --format=%cI)
 # The revision that "make bench-compare" compares with, and the benchmarks.
 REF ?= HEAD~1
 BENCH ?= .
@@ -24,7 +27,7 @@ help: ## Lists the targets
 .PHONY: build
 build: ## Builds bin/sidecar
 	@test/deps.sh go
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/sidecar ./cmd/sidecar
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w $(VERSION_FLAGS)" -o bin/sidecar ./cmd/sidecar
 
 .PHONY: test
 test: ## Unit tests, fuzz seeds and integration with real servers, with the race detector; up to 10 minutes

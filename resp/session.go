@@ -160,7 +160,7 @@ func (s *session) ready() bool {
 	if s.gone || s.conn.Buffered()+s.buffered < s.front.allowed.replies { // of one that is gone nobody would say when it takes more
 		return true
 	}
-	s.notify()
+	s.awaitReading()
 	return false
 }
 
@@ -175,14 +175,15 @@ func (s *session) readyFor(p *place) bool {
 	if s.gone || s.conn.Buffered() < s.front.allowed.replies {
 		return true
 	}
-	s.notify()
+	s.awaitReading()
 	return false
 }
 
-// notify has Drained called when the client has read, unless it has already.
-func (s *session) notify() {
-	if most := s.front.allowed.replies; s.conn.Buffered() > most/16 {
-		s.conn.NotifyBelow(most / 16)
+// awaitReading has Drained called when the client has read most of what it was sent. Where it has already, what else is buffered
+// waits for a reply before it, which will see to it.
+func (s *session) awaitReading() {
+	if low := s.front.allowed.replies / 16; s.conn.Buffered() > low {
+		s.conn.NotifyBelow(low)
 	}
 }
 
@@ -235,10 +236,12 @@ func (s *session) settled() {
 		}
 	case forRoom:
 		most := s.front.allowed
-		if s.places <= most.places/2 && s.inFlight <= most.inFlight/2 && s.conn.Buffered()+s.buffered <= most.replies/2 {
+		switch {
+		case s.places > most.places/2 || s.inFlight > most.inFlight/2: // the next reply sees to it
+		case s.conn.Buffered()+s.buffered > most.replies/2:
+			s.awaitReading()
+		default:
 			s.proceed()
-		} else {
-			s.notify()
 		}
 	default:
 		s.finishIfDone()

@@ -102,7 +102,8 @@ func TestSurveyPrefersTheLaterEpoch(t *testing.T) {
 				wait()
 				return "%2\r\n+mode\r\n+cluster\r\n+version\r\n+7.0.0\r\n"
 			case "CLUSTER INFO":
-				return bulk(fmt.Sprintf("cluster_state:%s\r\ncluster_current_epoch:%d\r\n", state, epoch))
+				info := fmt.Sprintf("txt:cluster_state:%s\r\ncluster_current_epoch:%d\r\n", state, epoch)
+				return fmt.Sprintf("=%d\r\n%s\r\n", len(info), info)
 			case "CLUSTER SLOTS":
 				return "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n+127.0.0.1\r\n:7000\r\n" + bulk(owner)
 			}

@@ -2,11 +2,9 @@ package upstream
 
 import (
 	"bytes"
-	"math/rand/v2"
 	"slices"
 	"time"
 
-	"readthrough/internal/loop"
 	"readthrough/internal/relay"
 )
 
@@ -24,17 +22,9 @@ type lane struct {
 	retired map[*wire]struct{}
 	links   []*link // that are not broken
 	epoch   uint64  // counts wires that were replaced
+	down    map[string]*outage
 
-	parked []parked
-	wake   *loop.Timer
-}
-
-// parked is a request that waits to be sent again.
-type parked struct {
-	r     *relay.Request
-	raw   []byte
-	cause relay.Error // what its client is told when that takes too long
-	due   time.Time
+	parked parking
 }
 
 // Send implements relay.Lane.
@@ -57,14 +47,14 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 	if addr == "" {
 		if cause, waits := l.side.unknown(); waits {
 			l.gate(r)
-			l.park(r, bytes.Clone(raw), cause, time.Second)
+			l.park(parked{r: r, raw: bytes.Clone(raw), cause: cause}, time.Second)
 		} else {
-			fail(r, cause)
+			l.fail(r, cause)
 		}
 		return
 	}
-	if cause, isDown := l.side.givenUp(addr); isDown {
-		fail(r, errDown(addr, cause))
+	if cause, isDown := l.givenUp(addr); isDown {
+		l.fail(r, errDown(addr, cause))
 		return
 	}
 	w := l.wireTo(addr)
@@ -85,7 +75,7 @@ func (l *lane) wireTo(addr string) *wire {
 				w.push(&relay.Request{Sink: discard{}}, raw)
 			}
 		}
-		l.side.dial(addr, l.identity, func(fd int, err error) {
+		l.dial(addr, func(fd int, err error) {
 			if err != nil {
 				w.undialled(err)
 				return
@@ -104,7 +94,7 @@ func (w *wire) undialled(cause error) {
 	if w.closed {
 		return
 	}
-	_, givenUp := w.lane.side.givenUp(w.addr)
+	_, givenUp := w.lane.givenUp(w.addr)
 	if !givenUp {
 		w.lost(cause)
 		return
@@ -116,7 +106,7 @@ func (w *wire) undialled(cause error) {
 		next := r.Next
 		r.Next = nil
 		if r.Owner != nil {
-			fail(r, errDown(w.addr, cause))
+			w.lane.fail(r, errDown(w.addr, cause))
 		}
 		r = next
 	}
@@ -146,72 +136,9 @@ func (l *lane) gone(w *wire) {
 	}
 }
 
-// again has a command sent again that was lost on its way, or tells its client when it has been for too long.
-func (l *lane) again(r *relay.Request, raw []byte, cause relay.Error) {
-	l.gate(r)
-	r.Attempts++
-	if r.Attempts > maxAttempts || !l.side.loop.Now().Before(r.Deadline) {
-		fail(r, cause)
-		return
-	}
-	l.side.stats.Resent++
-	l.park(r, bytes.Clone(raw), cause, backoff(r.Attempts-1))
-}
-
-// backoff is the time before an attempt: none for the first, then growing to a quarter of a second, with jitter.
-func backoff(attempts int) time.Duration {
-	if attempts <= 0 {
-		return 0
-	}
-	d := min(2*time.Millisecond<<min(attempts, 10), 250*time.Millisecond)
-	return d/2 + rand.N(d/2)
-}
-
-// park keeps a gated request, and owns raw, until it is due.
-func (l *lane) park(r *relay.Request, raw []byte, cause relay.Error, wait time.Duration) {
-	l.parked = append(l.parked, parked{r, raw, cause, l.side.loop.Now().Add(wait)})
-	l.schedule()
-}
-
-// schedule sets the clock for the next parked request.
-func (l *lane) schedule() {
-	l.wake.Stop()
-	l.wake = nil
-	if len(l.parked) == 0 {
-		return
-	}
-	first := l.parked[0].due
-	for _, p := range l.parked[1:] {
-		if p.due.Before(first) {
-			first = p.due
-		}
-	}
-	l.wake = l.side.loop.After(max(0, first.Sub(l.side.loop.Now())), func() { l.unpark(false) })
-}
-
-// unpark sends the parked requests that are due, or all. One of a session whose earlier one is not due waits with it, so that
-// their order stays.
-func (l *lane) unpark(all bool) {
-	waiting := l.parked
-	l.parked = nil
-	held := map[*relay.Owner]bool{}
-	now := l.side.loop.Now()
-	for _, p := range waiting {
-		switch {
-		case !all && (p.due.After(now) || held[p.r.Owner]):
-			held[p.r.Owner] = true
-			l.parked = append(l.parked, p)
-		case !now.Before(p.r.Deadline):
-			fail(p.r, p.cause)
-		default:
-			l.Send(p.r, p.raw)
-		}
-	}
-	l.schedule()
-}
-
 // reroute follows a change of the view.
 func (l *lane) reroute() {
+	clear(l.down) // the cluster has made up its mind: try again
 	addrs := l.side.view.nodes
 	l.byNode = make([]*wire, len(addrs))
 	current := map[string]bool{}
@@ -226,9 +153,7 @@ func (l *lane) reroute() {
 		}
 	}
 	l.reach()
-	if len(l.parked) > 0 {
-		l.unpark(true)
-	}
+	l.unpark(true)
 }
 
 // reach connects to every master, where that is asked for.
@@ -270,7 +195,7 @@ func (l *lane) Release() {
 
 // close closes the connections of a lane that has no sessions.
 func (l *lane) close() {
-	l.wake.Stop()
+	l.parked.wake.Stop()
 	for _, w := range l.byAddr {
 		w.close()
 	}

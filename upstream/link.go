@@ -70,7 +70,7 @@ func (l *lane) LinkTo(addr string) relay.Link {
 	}
 	k := &link{lane: l, addr: addr}
 	l.links = append(l.links, k)
-	l.side.dial(addr, l.identity, func(fd int, err error) {
+	l.dial(addr, func(fd int, err error) {
 		if err != nil {
 			k.fail(errDown(addr, err))
 			return
@@ -211,7 +211,7 @@ func (k *link) fail(err error) {
 	for r != nil {
 		next := r.Next
 		r.Next = nil
-		fail(r, err)
+		k.lane.fail(r, err)
 		r = next
 	}
 	k.notified()

@@ -80,11 +80,11 @@ func (w *wire) lost(cause error) {
 		switch {
 		case r.Owner == nil: // the sidecar's own
 		case i == 0 && cut:
-			fail(r, errLost(w.addr, cause))
+			w.lane.fail(r, errLost(w.addr, cause))
 		case again[i]:
 			w.lane.again(r, w.raw(ends[i]-r.Size, r.Size), errDown(w.addr, cause))
 		default:
-			fail(r, errLost(w.addr, cause))
+			w.lane.fail(r, errLost(w.addr, cause))
 		}
 	}
 	side.refresh()

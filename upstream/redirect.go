@@ -77,15 +77,17 @@ func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 	late := !l.side.loop.Now().Before(r.Deadline) || r.Attempts > maxAttempts
 	switch {
 	case late && to.addr == "": // Redis's own word, which says it best
-		ungate(r)
+		l.ungate(r)
 		r.Raw = raw
 		r.Sink.Reply(r, reply, true)
 	case late:
-		fail(r, relay.Error("UPSTREAMDOWN too many redirects: the cluster's nodes do not agree on who owns the slot"))
+		l.fail(r, relay.Error("UPSTREAMDOWN too many redirects: the cluster's nodes do not agree on who owns the slot"))
 	case to.addr == "":
 		l.side.stats.Retried++
 		l.side.refresh()
-		l.park(r, raw, relay.Error(bytes.TrimRight(reply[1:], "\r\n")), backoff(r.Attempts))
+		l.park(parked{r: r, raw: raw, cause: relay.Error(bytes.TrimRight(reply[1:], "\r\n")), alone: true}, backoff(r.Attempts))
+	case l.overtakes(r):
+		l.park(parked{r: r, raw: raw, cause: errDown(to.addr, errNoWay)}, 0)
 	case to.ask:
 		l.side.stats.Asked++
 		w := l.wireTo(to.addr)
@@ -96,29 +98,4 @@ func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 		l.side.moved(to.slot, to.addr)
 		l.wireTo(to.addr).push(r, raw)
 	}
-}
-
-// gate keeps the session of a request that is sent again from sending others until it is answered.
-func (l *lane) gate(r *relay.Request) {
-	if !r.Gating {
-		r.Gating = true
-		r.Owner.Gated++
-	}
-	if r.Deadline.IsZero() {
-		r.Deadline = l.side.loop.Now().Add(patience)
-	}
-}
-
-// ungate lets the session of a request that was sent again go on.
-func ungate(r *relay.Request) {
-	if r.Gating {
-		r.Gating = false
-		r.Owner.Gated--
-	}
-}
-
-func fail(r *relay.Request, err error) {
-	ungate(r)
-	r.Raw = nil
-	r.Sink.Fail(r, err)
 }

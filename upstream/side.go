@@ -61,22 +61,14 @@ type Side struct {
 	version string                   // of Redis
 	lanes   map[relay.Identity]*lane // shared ones
 	owned   map[*lane]struct{}       // those of one session
-	down    map[string]*outage       // nodes that could not be reached last
 	since   time.Time                // no node has been known since
 	stats   Stats
-}
-
-// outage is the state of a node that cannot be reached.
-type outage struct {
-	since time.Time
-	cause error
-	retry time.Time // of the next attempt, once the node was given up
 }
 
 func newSide(u *Upstream, l *loop.Loop) *Side {
 	return &Side{
 		up: u, loop: l, table: command.Snapshot(), since: time.Now(),
-		lanes: map[relay.Identity]*lane{}, owned: map[*lane]struct{}{}, down: map[string]*outage{},
+		lanes: map[relay.Identity]*lane{}, owned: map[*lane]struct{}{},
 	}
 }
 
@@ -143,7 +135,7 @@ const errLanes = relay.Error("UPSTREAMBUSY too many users and databases are in u
 
 func (s *Side) newLane(id relay.Identity) *lane {
 	return &lane{
-		side: s, identity: id, byAddr: map[string]*wire{}, retired: map[*wire]struct{}{},
+		side: s, identity: id, byAddr: map[string]*wire{}, retired: map[*wire]struct{}{}, down: map[string]*outage{},
 		byNode: make([]*wire, len(s.view.nodes)),
 	}
 }
@@ -174,9 +166,6 @@ func (s *Side) apply(t *Topology) {
 		return
 	}
 	s.up.changes.Add(1)
-	for addr := range s.down {
-		delete(s.down, addr) // the cluster has made up its mind: try again
-	}
 	if !s.view.known {
 		s.since = s.loop.Now()
 	}
@@ -211,37 +200,7 @@ func oneLine(s string) string {
 	return strings.NewReplacer("\r", " ", "\n", " ").Replace(s)
 }
 
-// givenUp tells that a node has been out of reach for longer than patience, and why. Its commands fail at once then, but for
-// those of the next attempt.
-func (s *Side) givenUp(addr string) (cause error, is bool) {
-	o := s.down[addr]
-	if o == nil {
-		return nil, false
-	}
-	now := s.loop.Now()
-	return o.cause, now.Sub(o.since) > patience && now.Before(o.retry)
-}
-
-// dial connects to a node on a goroutine and then calls done on the loop. A descriptor is done's to close.
-func (s *Side) dial(addr string, id relay.Identity, done func(fd int, err error)) {
-	s.stats.Dials++
-	s.up.run(func(ctx context.Context) {
-		fd := -1
-		err := s.up.dials.Acquire(ctx, 1)
-		if err == nil {
-			defer s.up.dials.Release(1)
-			fd, err = s.connect(ctx, addr, id)
-		}
-		posted := s.loop.Post(func() {
-			s.note(addr, err)
-			done(fd, err)
-		})
-		if !posted && fd >= 0 {
-			_ = unix.Close(fd)
-		}
-	})
-}
-
+// connect returns the descriptor of a connection to a node, ready for the commands of an identity.
 func (s *Side) connect(ctx context.Context, addr string, id relay.Identity) (int, error) {
 	conn, err := s.up.opts.ready(ctx, addr, id)
 	if err != nil {
@@ -262,23 +221,6 @@ func (s *Side) take(fd int, h loop.Handler, unwanted bool) (*loop.Conn, bool) {
 		return nil, false
 	}
 	return conn, true
-}
-
-// note keeps account of which nodes can be reached.
-func (s *Side) note(addr string, err error) {
-	if err == nil {
-		delete(s.down, addr)
-		return
-	}
-	s.stats.DialsFailed++
-	now := s.loop.Now()
-	o := s.down[addr]
-	if o == nil {
-		o = &outage{since: now}
-		s.down[addr] = o
-	}
-	o.cause, o.retry = err, now.Add(backoff(10))
-	s.refresh()
 }
 
 // Authenticate checks a client's own user and password by connecting with them, and calls done on the loop with nil, or with

@@ -200,6 +200,7 @@ func askNode(ctx context.Context, c *client) (*nodeView, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: CLUSTER INFO: %w", c.addr, err)
 	}
+	info = strings.TrimPrefix(info, "txt:") // RESP3's verbatim string says what it is of
 	v.settled = infoField(info, "cluster_state") == "ok"
 	v.epoch, _ = strconv.ParseUint(infoField(info, "cluster_current_epoch"), 10, 64)
 	return v, nil

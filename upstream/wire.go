@@ -142,7 +142,7 @@ func (w *wire) reply(b []byte, first, last bool) {
 	r.Raw = w.raw(0, size)
 	if last {
 		w.pop()
-		ungate(r)
+		w.lane.ungate(r)
 	}
 	ready := r.Sink.Reply(r, b, last) // the last part gives r back: it may be in use again
 	if last {

@@ -77,7 +77,7 @@ func current(name, help string, labels ...string) figure {
 
 var (
 	commandsFigure   = counted("readthrough_commands_total", "Commands answered, by name and outcome: ok, error (Redis's own) or failed (the sidecar's).", "command", "outcome")
-	hitsFigure       = counted("readthrough_hits_total", "Intercepted commands that Redis had a value for.")
+	hitsFigure       = counted("readthrough_hits_total", "Intercepted commands on a mapped key that Redis had a value for.")
 	missesFigure     = counted("readthrough_misses_total", "Intercepted commands on a mapped key that Redis had no value for.")
 	clientsFigure    = current("readthrough_clients", "Clients connected.")
 	acceptedFigure   = counted("readthrough_clients_accepted_total", "Clients accepted.")
@@ -95,10 +95,12 @@ var (
 	buffersFigure    = current("readthrough_loop_buffer_bytes", "Bytes of buffers in use by connections.", "loop")
 	collectedFigure  = current("readthrough_loops_answered", "1 where every loop answered this scrape; 0 where figures are missing.")
 	upstreamUpFigure = current("readthrough_upstream_up", "1 while Redis answers the search for its topology.")
+	originUpFigure   = current("readthrough_origin_up", "0 after an attempt to connect to the origin failed, until one succeeds.", "origin")
+	originConns      = current("readthrough_origin_connections", "Connections to an origin, by whether they are at work.", "origin", "state")
 
 	figures = []figure{
 		commandsFigure, hitsFigure, missesFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, wiresFigure,
-		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, busyFigure, turnsFigure,
+		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originConns, busyFigure, turnsFigure,
 		buffersFigure, collectedFigure, upstreamUpFigure,
 	}
 )
@@ -129,6 +131,9 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		up = 0
 	}
 	send(upstreamUpFigure, up)
+	if r := m.product.resolver; r != nil {
+		collectOrigins(r.States(), send)
+	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), collectTimeout)
 	defer cancel()
@@ -159,7 +164,7 @@ func (m *metrics) collectLoops(ctx context.Context, send func(f figure, value fl
 			send(turnsFigure, float64(f.loop.Turns), name)
 			send(buffersFigure, float64(f.loop.Buffered), name)
 			clients.Add(f.clients)
-			sum = addSides(sum, f.side)
+			sum.Add(f.side)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -192,16 +197,14 @@ func collectClients(s resp.Stats, send func(f figure, value float64, labels ...s
 	send(protocolFigure, float64(s.ProtocolErrors))
 }
 
-func addSides(a, b upstream.Stats) upstream.Stats {
-	a.Dials += b.Dials
-	a.DialsFailed += b.DialsFailed
-	a.Lost += b.Lost
-	a.Moved += b.Moved
-	a.Asked += b.Asked
-	a.Retried += b.Retried
-	a.Resent += b.Resent
-	a.PushesDropped += b.PushesDropped
-	a.ReauthFailed += b.ReauthFailed
-	a.Wires += b.Wires
-	return a
+func collectOrigins(states []origin.State, send func(f figure, value float64, labels ...string)) {
+	for _, s := range states {
+		up := 1.0
+		if s.Down != nil {
+			up = 0
+		}
+		send(originUpFigure, up, s.Name)
+		send(originConns, float64(s.Busy), s.Name, "busy")
+		send(originConns, float64(s.Conns-s.Busy), s.Name, "idle")
+	}
 }

@@ -138,7 +138,7 @@ func (p *product) Live(ctx context.Context) error {
 }
 
 func (p *product) Checks() []healthCheck {
-	return []healthCheck{{"upstream", func(context.Context) error {
+	checks := []healthCheck{{"upstream", func(context.Context) error {
 		state := p.upstream.State()
 		switch {
 		case state.LastError != nil:
@@ -148,6 +148,20 @@ func (p *product) Checks() []healthCheck {
 		}
 		return nil
 	}}}
+	if p.resolver == nil {
+		return checks
+	}
+	for _, o := range p.config.Load().Origins {
+		checks = append(checks, healthCheck{"origin " + o.Name, func(context.Context) error {
+			for _, state := range p.resolver.States() {
+				if state.Name == o.Name {
+					return state.Down
+				}
+			}
+			return nil
+		}})
+	}
+	return checks
 }
 
 func (p *product) SetMaps(c *Config) error {

@@ -27,6 +27,7 @@ type Request struct {
 	Attempts int       // times that it was sent again
 	Deadline time.Time // after which it is not sent again, once it was
 	Gating   bool      // counted in Owner.Gated
+	Order    uint64    // among those that were ever gated
 }
 
 // Sink hears what becomes of a request. It must not send on the lane from within.

@@ -137,11 +137,6 @@ Authority {
     }
 }
 ClusterServerPool {
-    RefreshInterval 1
-    ServerTimeout 1
-    ServerFailureLimit 10
-    ServerRetryTimeout 1
-    KeepAlive 120
     Servers {
         + %s
     }

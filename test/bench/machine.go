@@ -52,8 +52,8 @@ func thisMachine(ctx context.Context, o options) machine {
 	for _, p := range programs {
 		out, _ := exec.CommandContext(ctx, p[0], p[1:]...).CombinedOutput() // some exit with 1 after telling their version
 		first, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(string(out)), "This is "), "\n")
-		first, _, _ = strings.Cut(first, " sha=") // Redis goes on about its build
-		m.versions = append(m.versions, first)
+		first, _, _ = strings.Cut(first, " sha=")                            // Redis goes on about its build
+		m.versions = append(m.versions, strings.TrimPrefix(first, p[0]+" ")) // predixy begins with its path
 	}
 	return m
 }

@@ -151,44 +151,51 @@ func TestAPipelineThatLosesItsConnection(t *testing.T) {
 
 // Commands of which the node cannot have seen the end, since they were not written, are sent again, writes too.
 func TestCommandsThatWereNotWrittenAreSentAgain(t *testing.T) {
-	r, p, redis := bentRelay(t, upstream.Options{})
-	redis.MustDo(t, "DEL", "list")
+	r, p, _ := bentRelay(t, upstream.Options{})
 	value := strings.Repeat("x", 500_000)
-	const count = 8 // 4 MB: more than the socket buffers take, less than a client may have under way
+	const clients, count = 4, 8 // 16 MB: more than the socket buffers take, each client less than it may have under way
 	p.once(func(b *bent) {
 		_, _ = b.in.Peek(1)
 		_ = harness.Poll(t.Context(), func() error { // all of it is written, or waits in the relay
-			if r.loopStats().Buffered < count*len(value) {
+			if r.loopStats().Buffered < clients*count*len(value) {
 				return errors.New("not there yet")
 			}
 			return nil
 		})
 	})
-	c := harness.NewConn(t, r.addr)
-	go func() {
-		for i := range count {
-			_ = c.Send(harness.Command("RPUSH", "list", fmt.Sprint(i)+value))
-		}
-	}()
-	again := 0
-	for i := range count {
-		got, err := c.ReadReply()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.HasPrefix(string(got), lostText(p)) {
-			if again > 0 {
-				t.Fatalf("write %d may have run, but one before it was sent again", i)
+	var conns []*harness.Conn
+	for i := range clients {
+		c := harness.NewConn(t, r.addr)
+		conns = append(conns, c)
+		go func() {
+			for n := range count {
+				_ = c.Send(harness.Command("RPUSH", fmt.Sprint("list", i), fmt.Sprint(n)+value))
 			}
-			continue
-		}
-		again++
-		if want := fmt.Sprintf(":%d\r\n", again); string(got) != want {
-			t.Fatalf("reply %d is %q, want %q", i, got, want)
-		}
+		}()
 	}
-	if again == 0 || again == count {
-		t.Fatalf("%d of %d commands were sent again", again, count)
+	again := 0
+	for i, c := range conns {
+		ran := 0
+		for n := range count {
+			got, err := c.ReadReply()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(string(got), lostText(p)) {
+				if ran > 0 {
+					t.Fatalf("client %d: write %d may have run, but one before it was sent again", i, n)
+				}
+				continue
+			}
+			ran++
+			if want := fmt.Sprintf(":%d\r\n", ran); string(got) != want {
+				t.Fatalf("client %d: reply %d is %q, want %q", i, n, got, want)
+			}
+		}
+		again += ran
+	}
+	if again == 0 || again == clients*count {
+		t.Fatalf("%d of %d commands were sent again", again, clients*count)
 	}
 }
 
@@ -364,5 +371,35 @@ func TestRedisComesLate(t *testing.T) {
 	r.await(t)
 	if got := c.MustDo(t, "SET", "k", "v"); got != "+OK\r\n" {
 		t.Fatalf("reply %q", got)
+	}
+}
+
+// A client whose own password does not hold any more is told so; for others the node is not down.
+func TestARefusedUserDoesNotTakeTheNodeFromOthers(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, upstream.Options{Addresses: []string{redis.Addr()}})
+	redis.MustDo(t, "ACL", "SETUSER", "alice", "on", ">secret", "~*", "+@all")
+	alice, other := harness.NewConn(t, r.addr), harness.NewConn(t, r.addr)
+	if got := alice.MustDo(t, "AUTH", "alice", "secret") + alice.MustDo(t, "GET", "k"); got != "+OK\r\n$-1\r\n" {
+		t.Fatalf("replies %q", got)
+	}
+	redis.MustDo(t, "ACL", "SETUSER", "alice", "resetpass", ">changed")
+	redis.MustDo(t, "CLIENT", "KILL", "USER", "alice")
+	want := "-UPSTREAMDOWN Redis at " + redis.Addr() + ": WRONGPASS invalid username-password pair or user is disabled.\r\n"
+	if got := alice.MustDo(t, "GET", "k"); got != want {
+		t.Fatalf("reply %q, want %q", got, want)
+	}
+	for range 100 { // alice keeps trying, others have to connect again
+		if err := alice.Send(harness.Command("GET", "k")); err != nil {
+			t.Fatal(err)
+		}
+		redis.MustDo(t, "CLIENT", "KILL", "TYPE", "normal", "USER", "default")
+		if got := other.MustDo(t, "GET", "k"); got != "$-1\r\n" {
+			t.Fatalf("another client's reply is %q", got)
+		}
+		// Her connection may be cut before Redis has looked at the password.
+		if got, err := alice.ReadReply(); err != nil || !strings.HasPrefix(string(got), "-UPSTREAMDOWN Redis at "+redis.Addr()+": ") {
+			t.Fatalf("reply %q, %v", got, err)
+		}
 	}
 }

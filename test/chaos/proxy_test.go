@@ -57,14 +57,7 @@ func newProxy(t testing.TB, target string) *proxy {
 // accept listens, at first or again after refuse.
 func (p *proxy) accept(t testing.TB) {
 	t.Helper()
-	// A small buffer, so that a script that does not read pushes back soon.
-	small := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var refused error
-		err := c.Control(func(fd uintptr) {
-			refused = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10)
-		})
-		return errors.Join(err, refused)
-	}}
+	small := net.ListenConfig{Control: smallBuffer} // so that a script that does not read pushes back soon
 	l, err := small.Listen(t.Context(), "tcp", p.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -82,6 +75,15 @@ func (p *proxy) accept(t testing.TB) {
 			p.wg.Go(func() { p.handle(c.(*net.TCPConn)) })
 		}
 	})
+}
+
+// smallBuffer has a socket take little that is not read.
+func smallBuffer(_, _ string, c syscall.RawConn) error {
+	var refused error
+	err := c.Control(func(fd uintptr) {
+		refused = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10)
+	})
+	return errors.Join(err, refused)
 }
 
 // bend has a script handle each shared connection that is opened from now on, and cuts those that are open. Nil passes on.

@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -166,6 +168,73 @@ func TestAClientThatNeverReads(t *testing.T) {
 	poll(t, func() error {
 		if held := r.loopStats().Buffered; held > 1<<20 {
 			return fmt.Errorf("%d bytes are held after it has gone", held)
+		}
+		return nil
+	})
+}
+
+// A client writes more commands than it may have under way and reads only then. It is read on when it has taken its replies,
+// however these and the commands came to be in the way.
+func TestAClientThatWritesAllBeforeItReads(t *testing.T) {
+	r, p, redis := bentRelay(t, upstream.Options{})
+	for _, size := range []int{1, 60, 80, 100, 120, 140, 160, 180, 200, 220, 1000} {
+		value := strings.Repeat("x", size)
+		redis.MustDo(t, "SET", "k", value)
+		const count = 60_000
+		gate := make(chan struct{})
+		p.once(func(b *bent) { // answers only when the relay reads no more
+			go func() {
+				select {
+				case <-gate:
+				case <-b.done:
+				}
+				b.replies(-1)
+			}()
+			_, _ = io.Copy(b.server, b.in)
+			_ = b.server.Close()
+		})
+		// A small buffer, so that what the client does not read waits in the relay.
+		dialer := net.Dialer{Control: smallBuffer}
+		c, err := dialer.DialContext(t.Context(), "tcp", r.addr)
+		must(t, err)
+		_ = c.SetDeadline(time.Now().Add(patience))
+		written := make(chan error, 1)
+		go func() {
+			_, err := c.Write(bytes.Repeat(harness.Command("GET", "k"), count))
+			written <- err
+		}()
+		poll(t, func() error {
+			if st := r.loopStats(); st.Buffered == 0 {
+				return errors.New("nothing is under way")
+			}
+			return nil
+		})
+		awaitCalm(t, r)
+		close(gate)
+		awaitCalm(t, r)
+		want := fmt.Sprintf("$%d\r\n%s\r\n", size, value)
+		got := make([]byte, len(want))
+		in := bufio.NewReader(c)
+		for n := range count {
+			if _, err := io.ReadFull(in, got); err != nil || string(got) != want {
+				t.Fatalf("values of %d bytes: reply %d: %q, %v", size, n, got, err)
+			}
+		}
+		must(t, <-written)
+		_ = c.Close()
+	}
+}
+
+// awaitCalm waits until nothing moves in the relay any more.
+func awaitCalm(t *testing.T, r *relay) {
+	t.Helper()
+	last, since := r.loopStats().Buffered, time.Now()
+	poll(t, func() error {
+		if now := r.loopStats().Buffered; now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) < 50*time.Millisecond {
+			return fmt.Errorf("%d bytes are held, and that changes", last)
 		}
 		return nil
 	})

@@ -14,8 +14,7 @@ func TestGoRedis(t *testing.T) {
 		for _, protocol := range []int{0, 2, 3} { // 0: the client's own choice
 			t.Run(fmt.Sprint("protocol ", protocol), func(t *testing.T) {
 				ctx := t.Context()
-				c := redis.NewClient(&redis.Options{Addr: to.addr(), Protocol: protocol, ClientName: "tester"})
-				defer c.Close()
+				c := newGoRedis(t, &redis.Options{Addr: to.addr(), Protocol: protocol, ClientName: "tester"})
 
 				if err := c.Set(ctx, "k", "v", 0).Err(); err != nil {
 					t.Fatal(err)
@@ -58,21 +57,18 @@ func TestGoRedis(t *testing.T) {
 			})
 		}
 		t.Run("user", func(t *testing.T) {
-			c := redis.NewClient(&redis.Options{Addr: to.addr(), Username: "app", Password: "app-secret"})
-			defer c.Close()
+			c := newGoRedis(t, &redis.Options{Addr: to.addr(), Username: "app", Password: "app-secret"})
 			if who, err := c.ACLWhoAmI(t.Context()).Result(); who != "app" || err != nil {
 				t.Errorf("ACL WHOAMI: %q, %v", who, err)
 			}
-			wrong := redis.NewClient(&redis.Options{Addr: to.addr(), Username: "app", Password: "wrong"})
-			defer wrong.Close()
+			wrong := newGoRedis(t, &redis.Options{Addr: to.addr(), Username: "app", Password: "wrong"})
 			if err := wrong.Ping(t.Context()).Err(); err == nil {
 				t.Error("a wrong password is accepted")
 			}
 		})
 		if !to.cluster {
 			t.Run("database", func(t *testing.T) {
-				c := redis.NewClient(&redis.Options{Addr: to.addr(), DB: 3})
-				defer c.Close()
+				c := newGoRedis(t, &redis.Options{Addr: to.addr(), DB: 3})
 				if err := c.Set(t.Context(), "in3", "v", 0).Err(); err != nil {
 					t.Error(err)
 				}
@@ -82,4 +78,15 @@ func TestGoRedis(t *testing.T) {
 			})
 		}
 	})
+}
+
+// newGoRedis makes a client, which is closed when the test ends.
+func newGoRedis(t *testing.T, o *redis.Options) *redis.Client {
+	c := redis.NewClient(o)
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
 }

@@ -63,6 +63,33 @@ func words(command string) []string {
 	return strings.Split(strings.ReplaceAll(strings.TrimSpace(command), `\n`, "\n"), " ")
 }
 
+// TestHelloBeforeRedis holds that a client that greets before Redis has been found is told of the Redis that is then found.
+func TestHelloBeforeRedis(t *testing.T) {
+	cluster := harness.NewCluster(t, harness.ClusterOptions{Masters: 1})
+	redis := cluster.Nodes()[0]
+	if err := redis.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	c := harness.NewConn(t, newTarget(t, true, redis).addr())
+	if err := c.Send(harness.Command("HELLO", "3")); err != nil {
+		t.Fatal(err)
+	}
+	if err := redis.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.ReadReply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare, err := harness.NewConn(t, redis.Addr()).Do("HELLO", "3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, w := sessionID.ReplaceAllString(string(got), ""), sessionID.ReplaceAllString(string(bare), ""); g != w {
+		t.Errorf("%q, want %q", g, w)
+	}
+}
+
 func TestClientIDs(t *testing.T) {
 	onEach(t, func(t *testing.T, to target) {
 		seen := map[string]bool{}

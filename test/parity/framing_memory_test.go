@@ -10,7 +10,7 @@ import (
 )
 
 // framingMemory is the most resident memory that the sidecar may need, in bytes, whatever its clients do.
-const framingMemory = framingShadow * 128 << 20
+const framingMemory = 128 << 20
 
 // TestFramingMemory holds many connections that announce much and finish nothing, or never stop, and looks at the sidecar's memory
 // while another client is served.
@@ -38,6 +38,7 @@ func TestFramingMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			redis := harness.NewRedis(t, harness.RedisOptions{})
 			sidecar := harness.NewSidecar(t, harness.SidecarOptions{
+				Plain:  true,
 				Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%q]}", redis.Addr()),
 			})
 			other := framingParty{addr: sidecar.Addr(), control: harness.NewConn(t, sidecar.Addr())}
@@ -63,6 +64,7 @@ func TestFramingMemory(t *testing.T) {
 func TestFramingMemoryIsShared(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	sidecar := harness.NewSidecar(t, harness.SidecarOptions{
+		Plain:  true,
 		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%q]}", redis.Addr()),
 	})
 	other := framingParty{addr: sidecar.Addr(), control: harness.NewConn(t, sidecar.Addr())}

@@ -50,17 +50,17 @@ func parse(words *[]string, closing string) [][]part {
 	for len(*words) > 0 {
 		w := (*words)[0]
 		*words = (*words)[1:]
-		switch {
-		case w == closing:
+		switch w {
+		case closing:
 			return alternatives
-		case w == "|":
+		case "|":
 			alternatives = append(alternatives, nil)
 			last = &alternatives[len(alternatives)-1]
-		case w == "(":
+		case "(":
 			*last = append(*last, part{choice: parse(words, ")")})
-		case w == "[":
+		case "[":
 			*last = append(*last, part{choice: parse(words, "]"), optional: true})
-		case w == "+":
+		case "+":
 			(*last)[len(*last)-1].repeated = true
 		default:
 			text, quoted := strings.CutPrefix(w, "'")

@@ -183,10 +183,11 @@ func TestDrain(t *testing.T) {
 		t.Fatal(err)
 	}
 	poll(t, func() error {
-		if status, body, err := fetch(t.Context(), w.sidecar, "/readyz"); status != 503 || err != nil {
-			return fmt.Errorf("/readyz answers %d %q, %v", status, body, err)
+		status, body, err := fetch(t.Context(), w.sidecar, "/readyz")
+		if err == nil && status != 503 {
+			err = fmt.Errorf("/readyz answers %d %q", status, body)
 		}
-		return nil
+		return err
 	})
 	if status, _, err := fetch(t.Context(), w.sidecar, "/livez"); status != 200 || err != nil {
 		t.Errorf("/livez answers %d, %v", status, err)
@@ -313,6 +314,14 @@ func TestStartsAlone(t *testing.T) {
 	if got := c.MustDo(t, "GET", "late:x"); !strings.HasPrefix(got, "-ORIGINDOWN map late: ") {
 		t.Errorf("GET answers %q", got)
 	}
+	if _, body, err = fetch(t.Context(), s, "/readyz?verbose"); err != nil {
+		t.Fatal(err)
+	}
+	containsAll(t, body, "[+] upstream: ok", "[-] origin main: ")
+	if _, body, err = fetch(t.Context(), s, "/metrics"); err != nil {
+		t.Fatal(err)
+	}
+	containsAll(t, body, `readthrough_origin_up{origin="main"} 0`)
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}

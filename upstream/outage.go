@@ -1,0 +1,65 @@
+package upstream
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// outage is the state of a node to which a lane's last attempt to connect has failed: it cannot be reached, or refuses the
+// identity.
+type outage struct {
+	since time.Time
+	cause error
+	retry time.Time // of the next attempt, once the node was given up
+}
+
+// givenUp tells that a node has been out of reach for longer than patience, and why. Its commands fail at once then, but for
+// those of the next attempt.
+func (l *lane) givenUp(addr string) (cause error, is bool) {
+	o := l.down[addr]
+	if o == nil {
+		return nil, false
+	}
+	now := l.side.loop.Now()
+	return o.cause, now.Sub(o.since) > patience && now.Before(o.retry)
+}
+
+// dial connects to a node on a goroutine and then calls done on the loop. A descriptor is done's to close.
+func (l *lane) dial(addr string, done func(fd int, err error)) {
+	s := l.side
+	s.stats.Dials++
+	s.up.run(func(ctx context.Context) {
+		fd := -1
+		err := s.up.dials.Acquire(ctx, 1)
+		if err == nil {
+			defer s.up.dials.Release(1)
+			fd, err = s.connect(ctx, addr, l.identity)
+		}
+		posted := s.loop.Post(func() {
+			l.note(addr, err)
+			done(fd, err)
+		})
+		if !posted && fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	})
+}
+
+// note keeps account of which nodes can be reached.
+func (l *lane) note(addr string, err error) {
+	if err == nil {
+		delete(l.down, addr)
+		return
+	}
+	l.side.stats.DialsFailed++
+	now := l.side.loop.Now()
+	o := l.down[addr]
+	if o == nil {
+		o = &outage{since: now}
+		l.down[addr] = o
+	}
+	o.cause, o.retry = err, now.Add(backoff(10))
+	l.side.refresh()
+}
