@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -16,6 +17,9 @@ import (
 
 // valueSize is the size in bytes of the values that are read and written.
 const valueSize = 64
+
+// runLimit bounds one run, which takes a second or two: redis-benchmark itself waits for ever for a reply that does not come.
+const runLimit = time.Minute
 
 // workload is what redis-benchmark is told to do.
 type workload struct {
@@ -61,11 +65,14 @@ func drive(ctx context.Context, c *contender, w workload, n int) (sample, error)
 	if err != nil {
 		return sample{}, err
 	}
-	cmd := exec.CommandContext(ctx, "redis-benchmark", args...)
+	limited, cancel := context.WithTimeoutCause(ctx, runLimit, fmt.Errorf("no end within %v", runLimit))
+	defer cancel()
+	cmd := exec.CommandContext(limited, "redis-benchmark", args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
+		err = errors.Join(err, context.Cause(limited))
 		return sample{}, fmt.Errorf("redis-benchmark %s: %w\n%s%s", strings.Join(args, " "), err, out, stderr.Bytes())
 	}
 	after, err := c.usage(ctx)

@@ -132,7 +132,7 @@ func (m *missBench) measureRates(ctx context.Context, o options, result *missRes
 		name := fmt.Sprintf("%s, %d clients", sidecarName, clients)
 		result.names = append(result.names, name)
 		result.clients[name] = clients
-		first, err := m.misses(ctx, through, clients, o.warmUp/10)
+		first, err := m.misses(ctx, through, clients, max(clients, o.warmUp/10))
 		if err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (m *missBench) measureRates(ctx context.Context, o options, result *missRes
 				sample, err = m.transactions(ctx, missConns, o.duration)
 			} else {
 				// A key drawn twice is a hit: few enough keys are drawn that this is rare.
-				n := min(int(estimates[name]*o.duration.Seconds()), result.accounts/20)
+				n := min(max(result.clients[name], int(estimates[name]*o.duration.Seconds())), result.accounts/20)
 				sample, err = m.misses(ctx, through, result.clients[name], n)
 			}
 			if err != nil {
