@@ -27,9 +27,9 @@ type allowance struct {
 }
 
 var (
-	ample = allowance{command: frame.LargeCommand, backlog: 1 << 20, places: 16 << 10, inFlight: 4 << 20, replies: 4 << 20}
+	ample = allowance{command: frame.LargeCommand, backlog: 1 << 20, places: 1 << 10, inFlight: 4 << 20, replies: 4 << 20}
 	// tight is for when half of the memory is in use.
-	tight = allowance{command: 64 << 10, backlog: 64 << 10, places: 1 << 10, inFlight: 64 << 10, replies: 256 << 10}
+	tight = allowance{command: 64 << 10, backlog: 64 << 10, places: 256, inFlight: 64 << 10, replies: 256 << 10}
 )
 
 // worthClosing is the least number of bytes for which a session is closed.

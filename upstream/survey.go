@@ -118,7 +118,7 @@ func (v *nodeView) degraded() error {
 	case v.settled:
 		return nil
 	case v.topology.Cluster:
-		return fmt.Errorf("the cluster's state is not ok, as %s sees it", v.client.addr)
+		return errors.New("the cluster's state is not ok") // whichever node says so: it is logged once
 	}
 	return fmt.Errorf("%s is a replica: give the address of its master", v.client.addr)
 }
