@@ -122,6 +122,7 @@ type call struct {
 	params Params // views of key
 
 	waiters []*waiter // guarded by Resolver.mu
+	fills   bool      // guarded by Resolver.mu: one of them wants it filled in
 	value   *Answer   // guarded by Resolver.mu: what was loaded, while it is being filled in
 	ended   bool      // guarded by Resolver.mu
 }
@@ -231,20 +232,26 @@ func (r *Resolver) Mapped(key []byte) bool {
 
 // Get answers a GET of a key that Redis does not have. It never blocks, and keeps nothing of key. done is called once, from any
 // goroutine, and before Get returns where there is nothing to wait for; it must not block either.
-func (r *Resolver) Get(key []byte, done func(Answer)) {
+func (r *Resolver) Get(key []byte, done func(Answer)) { r.get(key, true, done) }
+
+// Load is Get without the fill, for those to whom a change of the key in Redis would mean something. Others who wait for the same
+// load may have it filled in.
+func (r *Resolver) Load(key []byte, done func(Answer)) { r.get(key, false, done) }
+
+func (r *Resolver) get(key []byte, fills bool, done func(Answer)) {
 	key = bytes.Clone(key)
 	m, params, ok := r.maps.Load().Match(key)
 	if !ok {
 		done(Answer{})
 		return
 	}
-	if err := r.join(m, key, params, done); err != nil {
+	if err := r.join(m, key, params, fills, done); err != nil {
 		done(r.answer(m, Answer{Err: err}))
 	}
 }
 
 // join lets done wait for the call for the key, and begins one where there is none.
-func (r *Resolver) join(m *Map, key []byte, params Params, done func(Answer)) *Error {
+func (r *Resolver) join(m *Map, key []byte, params Params, fills bool, done func(Answer)) *Error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -265,6 +272,7 @@ func (r *Resolver) join(m *Map, key []byte, params Params, done func(Answer)) *E
 	} else {
 		r.opts.Observer.Joined(m.Name)
 	}
+	c.fills = c.fills || fills
 	w := &waiter{done: done}
 	wait := time.Duration(r.opts.WaitFactor * float64(m.Timeout))
 	w.timer = time.AfterFunc(wait, func() { r.giveUp(c, w, wait) })
@@ -337,12 +345,12 @@ func (e *Error) outcome() Outcome {
 }
 
 // filling notes the value while it is being filled in: a waiter whose time is up gets it, and not an error. It reports whether
-// anybody still cares: the value of a load that came too late is not filled in.
+// anybody wants that and still cares: the value of a load that came too late is not filled in.
 func (r *Resolver) filling(c *call, answer Answer) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.value = &answer
-	return !c.ended
+	return c.fills && !c.ended
 }
 
 // fill puts the value into the cache. It comes before the answer, so that who has the answer finds it in Redis; its failure is

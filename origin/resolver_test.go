@@ -312,3 +312,23 @@ func TestErrorIsOneLine(t *testing.T) {
 		t.Errorf("got %q", text)
 	}
 }
+
+// Load fills nothing, unless somebody who wants that waits for the same load.
+func TestLoadDoesNotFill(t *testing.T) {
+	db := harness.NewDatabase(t)
+	cache := &memoryCache{}
+	r := newResolver(t, Database{URL: static(db.URL())}, Options{Cache: cache},
+		Definition{Key: "k:<x:int>", Query: "select @x as x from pg_sleep(0.2)", Value: "column"})
+	load := func(key string) <-chan Answer {
+		answers := make(chan Answer, 1)
+		r.Load([]byte(key), func(a Answer) { answers <- a })
+		return answers
+	}
+	if got := show(await(t, load("k:1"))); got != "1" || len(cache.values) != 0 {
+		t.Fatalf("Load: %s, and %v is filled in", got, cache.values)
+	}
+	first, second := load("k:2"), begin(r, "k:2")
+	if a, b := show(await(t, first)), show(await(t, second)); a != "2" || b != "2" || len(cache.values) != 1 {
+		t.Fatalf("Load and Get: %s and %s, and %v is filled in", a, b, cache.values)
+	}
+}

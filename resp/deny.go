@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strings"
 
@@ -38,14 +39,19 @@ func newDenials(names []string) denials {
 	return ds
 }
 
-// of returns them by the ID of each command; a subcommand has its command's.
+// of returns them by the ID of each command; a subcommand has its command's. One that has another name too is denied by either.
 func (ds denials) of(t *command.Table) []denial {
 	if ds == nil {
 		return nil
 	}
+	byName := maps.Clone(ds)
+	for alias, info := range t.Aliases() {
+		d, more := byName[info.Name], ds[alias]
+		byName[info.Name] = denial{d.whole || more.whole, slices.Concat(d.subs, more.subs)}
+	}
 	byID := make([]denial, t.Len())
 	for _, info := range t.All() {
-		byID[info.ID] = ds[container(info).Name]
+		byID[info.ID] = byName[container(info).Name]
 	}
 	return byID
 }

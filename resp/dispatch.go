@@ -14,12 +14,18 @@ import (
 // session has to wait, and then sees the command again.
 func (s *session) command(large bool) bool {
 	info := s.front.find(&s.commands)
+	if info == nil && s.learns() {
+		return false
+	}
 	s.latest = info
 	if b := s.subscriber; b != nil && s.identity.Protocol == 2 && b.takes(info) {
 		return b.tunnel(info)
 	}
 	if s.front.denies(info, &s.commands) {
 		return s.deny(info, large)
+	}
+	if info != nil && info.AskKeys && !s.locate(info, large) {
+		return false
 	}
 	if t := s.transaction; t != nil {
 		if ok, handled := t.command(info, large); handled {
@@ -113,6 +119,9 @@ func (s *session) args() [][]byte {
 
 // slotOf is the slot of a command's first key: where it has keys of several, the node of the first says what Redis says to that.
 func (s *session) slotOf(info *command.Info, large bool) int {
+	if s.located != nil {
+		return *s.located
+	}
 	if info.SingleKey {
 		if at := info.FirstKey(); at < s.commands.Arguments() && at < frame.Leading {
 			return int(slot.Of(s.commands.Arg(at)))
@@ -129,7 +138,7 @@ func (s *session) slotOf(info *command.Info, large bool) int {
 	keys, err := info.AppendKeys(s.front.keys[:0], args)
 	s.front.keys = keys
 	if err != nil || len(keys) == 0 || keys[0] >= len(args) {
-		return relay.AnyNode // where keys move, the redirect finds them
+		return relay.AnyNode
 	}
 	return int(slot.Of(args[keys[0]]))
 }

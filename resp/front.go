@@ -14,6 +14,9 @@ import (
 type Upstream interface {
 	// Table is what is known of Redis's commands. It changes when Redis does.
 	Table() *command.Table
+	// Learn has Redis asked about a command that Table lacks, and calls done on the loop when Table has it, if Redis has. It is
+	// false, and done never called, when there is nothing to learn.
+	Learn(name []byte, done func()) (asking bool)
 	Server() relay.Server
 	// Nodes are the masters that serve slots, and then the replicas.
 	Nodes() []relay.Node

@@ -34,8 +34,8 @@ func (s *session) monitor(info *command.Info) bool {
 		} else {
 			link = s.lane.LinkTo(addr)
 		}
+		link = s.feed(link, s.push)
 		s.monitors = append(s.monitors, link)
-		link.OnOther(&s.owner, func(part []byte, _ bool) bool { return s.push(part) })
 		link.OnLost(func(err error) {
 			if !s.gone && len(s.monitors) > 0 {
 				s.kill("a connection of its MONITOR was lost: " + err.Error())

@@ -93,7 +93,7 @@ func (s *session) joinLane(id relay.Identity) (relay.Lane, error) {
 type tracking struct {
 	broadcast, optIn, optOut, noLoop, redirects bool
 	prefixes                                    [][]byte
-	caching                                     []byte // CLIENT CACHING, for the next command
+	caching                                     bool // CLIENT CACHING was said, for the next command
 }
 
 // newTracking reads the options of CLIENT TRACKING ON. What is wrong with them, Redis says.
@@ -135,16 +135,27 @@ func (s *session) caching(info *command.Info) bool {
 	case word != "yes" && word != "no":
 		return s.error(info, "ERR syntax error")
 	}
-	t.caching = bytes.Clone(s.commands.Raw)
+	t.caching = true
 	return s.ok(info)
 }
 
-// sendCaching sends a CLIENT CACHING that waits for the next command.
-func (s *session) sendCaching(at int) {
-	if t := s.tracking; t != nil && t.caching != nil {
-		s.lane.Send(&relay.Request{Sink: silence{}, Owner: &s.owner, Slot: at}, t.caching)
-		t.caching = nil
+// sendCaching sends a CLIENT CACHING that waits for the next command, and tells whether there was one.
+func (s *session) sendCaching(at int) bool {
+	t := s.tracking
+	if !t.caching {
+		return false
 	}
+	t.caching = false
+	s.lane.Send(&relay.Request{Sink: silence{}, Owner: &s.owner, Slot: at}, t.cachingText())
+	return true
+}
+
+// cachingText is the one CLIENT CACHING that the mode of tracking knows.
+func (t *tracking) cachingText() []byte {
+	if t.optIn {
+		return []byte("*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n")
+	}
+	return []byte("*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$2\r\nNO\r\n")
 }
 
 func (s *session) clientGetRedir(info *command.Info, _ [][]byte) bool {
@@ -165,8 +176,8 @@ func (s *session) clientTrackingInfo(info *command.Info, _ [][]byte) bool {
 			on   bool
 			name string
 		}{
-			{t.broadcast, "bcast"}, {t.optIn, "optin"}, {t.optIn && t.caching != nil, "caching-yes"},
-			{t.optOut, "optout"}, {t.optOut && t.caching != nil, "caching-no"}, {t.noLoop, "noloop"},
+			{t.broadcast, "bcast"}, {t.optIn, "optin"}, {t.optIn && t.caching, "caching-yes"},
+			{t.optOut, "optout"}, {t.optOut && t.caching, "caching-no"}, {t.noLoop, "noloop"},
 		} {
 			if f.on {
 				flags = append(flags, f.name)

@@ -25,6 +25,9 @@ type place struct {
 	relayed   bool // counted in session.outstanding, and size in session.inFlight
 	muted     bool // nobody is told: CLIENT REPLY
 	intercept bool // a null reply is a miss
+	caching   bool // CLIENT CACHING went before it
+	// unresolved says that it is counted in session.unresolved.
+	unresolved bool
 	// inspect sees each part of the reply before the client, and keeps it from it where it says so. Nil: nobody does.
 	inspect func(b []byte, first, last bool) (kept bool)
 	size    int // bytes of the command
@@ -107,6 +110,7 @@ func (p *place) complete() {
 		s.outstanding--
 		s.inFlight -= p.size
 	}
+	s.answered(p)
 	if s.first == p {
 		s.advance()
 	}

@@ -133,7 +133,7 @@ func (s *session) scan(info *command.Info, large bool) bool {
 	if !ok {
 		return s.error(info, "ERR invalid cursor")
 	}
-	if !s.mayRelay() {
+	if !s.mayFanOut() {
 		return false
 	}
 	if c == (cursor{}) {

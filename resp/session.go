@@ -42,6 +42,7 @@ type session struct {
 	latest        *command.Info
 
 	commands frame.Commands
+	located  *int // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
 	paused   pause
 	reading  bool // within Data
 	ended    bool // the client has closed its direction
@@ -52,6 +53,9 @@ type session struct {
 	outstanding int // of them, those on their way on the lane or a link, or being resolved
 	inFlight    int // bytes of their commands
 	buffered    int // bytes of replies that wait for those before them
+
+	unresolved      int // intercepted GETs that are not answered
+	unresolvedSlots slotSet
 
 	transaction *transaction // nil while there is none
 	blocked     *blocked     // nil while there is none
@@ -65,7 +69,7 @@ type session struct {
 	tracking *tracking // nil while it is off
 	silenced bool      // by CLIENT REPLY OFF: replies are thrown away
 	skips    bool      // by CLIENT REPLY SKIP: that of the next command is
-	pushes   []byte    // wait for the end of a reply
+	pushes   []pushes  // that wait for replies
 
 	large relay.Link // carries the large command that is being read or answered; nil when there is none, or it is discarded
 }
@@ -119,6 +123,7 @@ func (s *session) read(b []byte) (used int) {
 			break
 		}
 		used += n
+		s.located = nil
 	}
 	return used
 }
@@ -143,6 +148,11 @@ func (s *session) mayRelay() bool {
 	}
 	s.paused = forQuiet
 	return false
+}
+
+// mayFanOut is mayRelay for a command of several nodes or slots.
+func (s *session) mayFanOut() bool {
+	return (s.unresolved == 0 || s.quiet()) && s.mayRelay()
 }
 
 // quiet tells whether no reply is outstanding, and has the session wait for that else. What changes the connections that a session
@@ -206,7 +216,7 @@ func (s *session) advance() {
 		s.places--
 		s.front.places--
 		s.front.put(p)
-		s.flushPushes()
+		s.flushPushes(p)
 		if p = s.first; p != nil {
 			held = held || p.held
 			if len(p.waiting) > 0 {
@@ -347,7 +357,6 @@ func (s *session) leave() {
 	}
 	s.first, s.last = nil, nil
 	s.front.places -= s.places
-	s.wait(-s.buffered)
 	s.abandonLarge()
 	if s.transaction != nil {
 		s.transaction.over(false)
@@ -362,6 +371,7 @@ func (s *session) leave() {
 		s.awaited.over(false)
 	}
 	s.endMonitor()
+	s.wait(-s.buffered)
 	s.owner.Resume()
 	if s.lane != nil {
 		s.lane.Release()

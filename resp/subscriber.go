@@ -37,7 +37,6 @@ type subscriber struct {
 // subscription is a link and what is subscribed to over it.
 type subscription struct {
 	link     relay.Link
-	within   bool  // a part of a message was passed on
 	channels int64 // and patterns
 	sharded  int64
 	silent   [][]byte // sharded channels that we have subscribed to by ourselves, whose confirmations are due
@@ -108,24 +107,21 @@ func (b *subscriber) send(addrs ...string) {
 func (b *subscriber) open(addr string) *subscription {
 	sub := &subscription{}
 	b.links[addr] = sub
+	var link relay.Link
 	if addr == "" {
-		sub.link = b.s.lane.Link(relay.AnyNode)
+		link = b.s.lane.Link(relay.AnyNode)
 	} else {
-		sub.link = b.s.lane.LinkTo(addr)
+		link = b.s.lane.LinkTo(addr)
 	}
 	// Nothing waits for a reply in the link's own sense: all that comes is looked at here.
-	sub.link.OnOther(&b.s.owner, func(part []byte, last bool) bool { return b.other(sub, part, last) })
+	sub.link = b.s.feed(link, func(push []byte) bool { return b.other(sub, push) })
 	sub.link.OnLost(func(err error) { b.s.kill("a connection with its subscriptions was lost: " + err.Error()) })
 	return sub
 }
 
 // other looks at what a link brings.
-func (b *subscriber) other(sub *subscription, part []byte, last bool) (ready bool) {
+func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	s := b.s
-	if sub.within || !last {
-		sub.within = !last
-		return s.push(part)
-	}
 	switch {
 	case b.info != nil && b.isMark(part):
 		b.pending--
@@ -298,17 +294,11 @@ func (b *subscriber) gatherKeyspace(info *command.Info) {
 		}
 		link := b.gather[addr]
 		if link == nil {
-			link = s.lane.LinkTo(addr)
+			link = s.feed(s.lane.LinkTo(addr), func(push []byte) bool { return !aboutKeys(push) || s.push(push) })
 			if b.gather == nil {
 				b.gather = map[string]relay.Link{}
 			}
 			b.gather[addr] = link
-			within := false
-			link.OnOther(&s.owner, func(part []byte, last bool) bool {
-				pass := within || aboutKeys(part)
-				within = pass && !last
-				return !pass || s.push(part)
-			})
 			link.OnLost(func(err error) { s.kill("a connection with its subscriptions was lost: " + err.Error()) })
 		}
 		link.Send(nil, raw)

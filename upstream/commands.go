@@ -14,7 +14,7 @@ import (
 const commandTimeout = 5 * time.Second
 
 // fetchCommands asks a node for its command table. A server older than Redis 7 gives no key specs, and where keys stand cannot
-// be told from its reply alone; the program's own snapshot serves instead.
+// be told from its reply alone; the program's own snapshot serves instead, but for the commands of modules.
 func fetchCommands(ctx context.Context, c *client) (*command.Table, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
@@ -34,7 +34,7 @@ func fetchCommands(ctx context.Context, c *client) (*command.Table, error) {
 		return nil, errors.New("reply of COMMAND: it is empty")
 	}
 	if !slices.ContainsFunc(entries, func(e command.Entry) bool { return len(e.KeySpecs) > 0 }) {
-		return command.Snapshot(), nil
+		return command.WithSnapshot(entries), nil
 	}
 	return command.New(entries), nil
 }

@@ -24,8 +24,9 @@ func (p *parts) next(b []byte) (n int, first, last bool, err error) {
 		p.within = false
 		return n, first, true, err
 	}
-	// An error is collected, since it may be a redirect.
-	if len(b) < streamFrom || first && b[0] == '-' {
+	// An error is collected, since it may be a redirect, and so is a push: what is pushed on another connection may not come between
+	// its parts.
+	if len(b) < streamFrom || first && (b[0] == '-' || b[0] == '>') {
 		return 0, first, false, nil
 	}
 	if first {

@@ -54,21 +54,23 @@ func (s *Stats) Add(other Stats) {
 
 // Side is the part of the upstream that lives on one loop. Its methods must be called there.
 type Side struct {
-	up      *Upstream
-	loop    *loop.Loop
-	view    view
-	table   *command.Table
-	version string                   // of Redis
-	lanes   map[relay.Identity]*lane // shared ones
-	owned   map[*lane]struct{}       // those of one session
-	since   time.Time                // no node has been known since
-	stats   Stats
+	up       *Upstream
+	loop     *loop.Loop
+	view     view
+	table    *command.Table
+	version  string // of Redis
+	learning learning
+	lanes    map[relay.Identity]*lane // shared ones
+	owned    map[*lane]struct{}       // those of one session
+	since    time.Time                // no node has been known since
+	stats    Stats
 }
 
 func newSide(u *Upstream, l *loop.Loop) *Side {
 	return &Side{
 		up: u, loop: l, table: command.Snapshot(), since: time.Now(),
 		lanes: map[relay.Identity]*lane{}, owned: map[*lane]struct{}{},
+		learning: learning{waiting: map[string][]func(){}, unknown: map[string]struct{}{}},
 	}
 }
 

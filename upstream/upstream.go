@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
-	"readthrough/internal/command"
 	"readthrough/internal/loop"
 	"readthrough/internal/relay"
 )
@@ -27,6 +26,7 @@ type Upstream struct {
 	log       *zap.Logger
 	clients   *clients
 	discovery *discovery
+	words     vocabulary
 	cache     *Cache
 	sides     []*Side
 	dials     *semaphore.Weighted // connections being made
@@ -46,6 +46,7 @@ func New(opts Options, loops []*loop.Loop) (*Upstream, error) {
 	u := &Upstream{opts: opts, log: opts.logger(), dials: semaphore.NewWeighted(maxDials)}
 	u.changes.Store(rand.Uint64()) // a count from before a restart shall not go on where it was
 	u.ctx, u.stop = context.WithCancel(context.Background())
+	u.words.aliases = map[string]string{}
 	u.clients = newClients(&u.opts)
 	u.discovery = newDiscovery(u.clients, u.onTopology, u.onCommands)
 	u.cache = newCache(u.clients, func() *Topology { return u.discovery.State().Topology }, u.discovery.Refresh)
@@ -98,13 +99,6 @@ func (u *Upstream) onTopology(t *Topology) {
 			s.version = version
 			s.apply(t)
 		})
-	}
-}
-
-func (u *Upstream) onCommands(t *command.Table) {
-	version := u.discovery.State().Version
-	for _, s := range u.sides {
-		s.loop.Post(func() { s.table, s.version = t, version })
 	}
 }
 

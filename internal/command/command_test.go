@@ -169,6 +169,42 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+func TestWithAliases(t *testing.T) {
+	plain := New([]Entry{{Name: "get", Arity: 2}, {Name: "set", Arity: 3}, {Name: "config", Arity: -2, Subcommands: []Entry{{Name: "config|set", Arity: -4}}}})
+	table := plain.WithAliases(map[string]string{"fetch": "get", "set": "get", "setup": "config", "other": "nonesuch"})
+	for called, name := range map[string]string{"Fetch": "get", "get": "get", "SET": "set", "setup": "config"} {
+		if got := table.Lookup([]byte(called)); got != plain.Named(name) {
+			t.Errorf("%s calls %v", called, got)
+		}
+	}
+	if got := table.Find(bytesOf([]string{"Setup", "set", "x", "1"})); got != plain.Named("config|set") {
+		t.Errorf("SETUP SET calls %v", got)
+	}
+	if table.Lookup([]byte("other")) != nil || plain.Lookup([]byte("fetch")) != nil {
+		t.Error("an alias of nothing, or a change of the table that it was made from")
+	}
+	if len(table.Aliases()) != 2 || table.Aliases()["setup"] != plain.Named("config") || len(table.All()) != len(plain.All()) {
+		t.Errorf("aliases %v", table.Aliases())
+	}
+	if plain.WithAliases(nil) != plain {
+		t.Error("another table without aliases")
+	}
+}
+
+func TestWithSnapshot(t *testing.T) {
+	get := Entry{Name: "GET", Arity: 2, Flags: []string{"write"}}
+	if WithSnapshot([]Entry{get}) != Snapshot() {
+		t.Error("nothing is new, but the table is")
+	}
+	table := WithSnapshot([]Entry{get, {Name: "json.get", Arity: -2, Flags: []string{"readonly", "module"}, FirstKey: 1, LastKey: 1, KeyStep: 1}})
+	if i := table.Named("json.get"); i == nil || !i.SingleKey || i.FirstKey() != 1 || i.Handling != ByKey {
+		t.Errorf("the module's command: %+v", i)
+	}
+	if i := table.Named("get"); i == nil || !i.ReadOnly || table.Len() != Snapshot().Len()+1 {
+		t.Errorf("GET: %+v, of %d commands", i, table.Len())
+	}
+}
+
 func TestLookupLongNames(t *testing.T) {
 	// Names that differ in the middle only share the bytes that the index packs.
 	table := New([]Entry{{Name: "abcdefgh-one-ijklmnop"}, {Name: "abcdefgh-two-ijklmnop"}})

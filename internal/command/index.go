@@ -2,7 +2,9 @@ package command
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/bits"
+	"slices"
 )
 
 // index finds an Info by its name in any case, without allocating: an open
@@ -19,14 +21,15 @@ type indexSlot struct {
 	info       *Info  // nil: free
 }
 
-func newIndex(infos []*Info, name func(*Info) string) index {
-	if len(infos) == 0 {
+// newIndex takes names in lower case. The index of the same names is always the same.
+func newIndex(names map[string]*Info) index {
+	if len(names) == 0 {
 		return index{}
 	}
-	log := bits.Len(uint(2*len(infos) - 1))
+	log := bits.Len(uint(2*len(names) - 1))
 	x := index{slots: make([]indexSlot, 1<<log), shift: uint8(64 - log)}
-	for _, info := range infos {
-		s := indexSlot{name: name(info), info: info}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		s := indexSlot{name: name, info: names[name]}
 		s.head, s.tail = pack([]byte(s.name))
 		at := x.home(s.head, s.tail)
 		for x.slots[at].info != nil {
@@ -53,12 +56,12 @@ func (x *index) find(name []byte) *Info {
 	}
 }
 
-// infos lists what the index holds, in no particular order.
-func (x *index) infos() []*Info {
-	var all []*Info
+// names returns what the index was made of.
+func (x *index) names() map[string]*Info {
+	all := make(map[string]*Info)
 	for _, s := range x.slots {
 		if s.info != nil {
-			all = append(all, s.info)
+			all[s.name] = s.info
 		}
 	}
 	return all

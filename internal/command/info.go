@@ -51,15 +51,14 @@ func newInfo(e Entry, parent *Info) *Info {
 	if parent != nil { // no server nests deeper
 		return i
 	}
-	var subs []*Info
-	seen := make(map[string]bool)
+	subs := make(map[string]*Info)
 	for _, sub := range e.Subcommands {
-		if s := newInfo(sub, i); strings.HasPrefix(s.Name, i.Name+"|") && !seen[s.Name] {
-			seen[s.Name] = true
-			subs = append(subs, s)
+		s := newInfo(sub, i)
+		if name, ok := strings.CutPrefix(s.Name, i.Name+"|"); ok && subs[name] == nil {
+			subs[name] = s
 		}
 	}
-	i.subs = newIndex(subs, func(s *Info) string { return s.Name[len(i.Name)+1:] })
+	i.subs = newIndex(subs)
 	return i
 }
 

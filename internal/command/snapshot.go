@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -21,6 +22,18 @@ type snapshotFile struct {
 // serves while the upstream's own is unknown, or has no key specs because the
 // upstream is older than Redis 7.
 var Snapshot = sync.OnceValue(func() *Table { return New(readSnapshot().Commands) })
+
+// WithSnapshot returns the table for a server older than Redis 7, whose entries
+// lack key specs: the snapshot's commands and, of the entries, those that it
+// lacks, which are those of modules. Commands that only the snapshot has are
+// relayed, and the server refuses them itself.
+func WithSnapshot(entries []Entry) *Table {
+	more := slices.DeleteFunc(slices.Clone(entries), func(e Entry) bool { return Snapshot().Lookup([]byte(e.Name)) != nil })
+	if len(more) == 0 {
+		return Snapshot()
+	}
+	return New(append(readSnapshot().Commands, more...))
+}
 
 func readSnapshot() (s snapshotFile) {
 	if err := json.Unmarshal(snapshotJSON, &s); err != nil {

@@ -9,14 +9,16 @@
 package command
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
 
 // Table is an immutable set of commands, safe for concurrent use.
 type Table struct {
-	infos []*Info // by name; an Info's ID is its index
-	names index
+	infos   []*Info // by name; an Info's ID is its index
+	names   index
+	aliases map[string]*Info // by what is called instead of the name, in lower case
 }
 
 // New makes a table of the entries of a COMMAND reply and of the names that
@@ -24,20 +26,20 @@ type Table struct {
 // the same name the first counts; subcommands count in their command's entry.
 func New(entries []Entry) *Table {
 	t := &Table{}
-	var top []*Info
-	seen := make(map[string]bool)
+	top := make(map[string]*Info)
 	for _, list := range [][]Entry{entries, unlisted} {
 		for _, e := range list {
-			if name := strings.ToLower(e.Name); name != "" && !strings.Contains(name, "|") && !seen[name] {
-				seen[name] = true
-				top = append(top, newInfo(e, nil))
+			if name := strings.ToLower(e.Name); name != "" && !strings.Contains(name, "|") && top[name] == nil {
+				top[name] = newInfo(e, nil)
 			}
 		}
 	}
-	t.names = newIndex(top, func(i *Info) string { return i.Name })
+	t.names = newIndex(top)
 	for _, i := range top {
 		t.infos = append(t.infos, i)
-		t.infos = append(t.infos, i.subs.infos()...)
+		for _, sub := range i.subs.names() {
+			t.infos = append(t.infos, sub)
+		}
 	}
 	slices.SortFunc(t.infos, func(a, b *Info) int { return strings.Compare(a.Name, b.Name) })
 	for id, i := range t.infos {
@@ -45,6 +47,30 @@ func New(entries []Entry) *Table {
 	}
 	return t
 }
+
+// WithAliases returns a table of the same commands in which those that aliases
+// maps to are called by the aliases too, in lower case both. A server whose
+// configuration renames commands lists them in COMMAND under their own names,
+// and tells only those who ask for it by COMMAND INFO what an alias calls.
+// Aliases of commands that the table lacks, and those that are names of others,
+// are left out.
+func (t *Table) WithAliases(aliases map[string]string) *Table {
+	called := make(map[string]*Info)
+	names := t.names.names()
+	for alias, name := range aliases {
+		if info := t.Lookup([]byte(name)); info != nil && names[alias] == nil {
+			called[alias] = info
+		}
+	}
+	if len(called) == 0 {
+		return t
+	}
+	maps.Copy(names, called)
+	return &Table{infos: t.infos, names: newIndex(names), aliases: called}
+}
+
+// Aliases returns what WithAliases added. The map is the table's own: do not write to it.
+func (t *Table) Aliases() map[string]*Info { return t.aliases }
 
 // Find returns the command or subcommand that args call, or nil. Of a command
 // whose subcommand is unknown or left out it returns the command.

@@ -1,0 +1,185 @@
+package commands
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"readthrough/test/harness"
+)
+
+// unknown is Redis's own error.
+func unknown(name string) string {
+	return fmt.Sprintf("-ERR unknown command '%s', with args beginning with: 'a' \r\n", name)
+}
+
+// buildModule compiles testdata/module.c.
+func buildModule(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "module.so")
+	out, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o", path, "testdata/module.c").CombinedOutput()
+	if err != nil {
+		t.Fatalf("gcc is needed for this test, as for the race detector: %v\n%s", err, out)
+	}
+	return path
+}
+
+// calls is how often a server was asked a command, and how often it answered with an error of a kind.
+func calls(t *testing.T, redis *harness.Redis, command string) int {
+	return figure(redis.MustDo(t, "INFO", "commandstats").Str, `cmdstat_`+regexp.QuoteMeta(command)+`:calls=(\d+)`)
+}
+
+func errorsOf(t *testing.T, redis *harness.Redis, kind string) int {
+	return figure(redis.MustDo(t, "INFO", "errorstats").Str, `errorstat_`+kind+`:count=(\d+)`)
+}
+
+func figure(info, pattern string) int {
+	match := regexp.MustCompile(pattern).FindStringSubmatch(info)
+	if match == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(match[1]) // digits
+	return n
+}
+
+// TestModuleLoadedLater holds that the commands of a module work at once when it is loaded while the sidecar runs, over all nodes and
+// without a redirect: also the one whose keys only the module can tell.
+func TestModuleLoadedLater(t *testing.T) {
+	module := buildModule(t)
+	cluster := harness.NewCluster(t, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"enable-module-command yes"}}})
+	sidecar := newSidecar(t, cluster.Addrs())
+	before := newConn(t, sidecar.Addr(), 2)
+	want(t, before, "-ERR unknown command 'X.SET', with args beginning with: 'k' 'v' \r\n", "X.SET", "k", "v")
+	if err := cluster.DoAll(t.Context(), "MODULE", "LOAD", module); err != nil {
+		t.Fatal(err)
+	}
+	inBoth(t, func(t *testing.T, protocol int) {
+		c := newConn(t, sidecar.Addr(), protocol)
+		var raw []byte
+		var replies []string
+		for i := range 60 {
+			key, value := fmt.Sprintf("key%d", i), fmt.Sprintf("value%02d", i)
+			for _, args := range [][]string{{"t.set", key, value}, {"T.LAST", "a", "b", key}, {"T.Args", "1", "2"}, {"get", key}} {
+				raw = append(raw, harness.Command(args...)...)
+			}
+			replies = append(replies, "+OK\r\n", "$7\r\n"+value+"\r\n", ":2\r\n", "$7\r\n"+value+"\r\n")
+		}
+		if err := c.Send(raw); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range replies {
+			if got, err := c.ReadReply(); err != nil || string(got) != want {
+				t.Fatalf("reply %d: %q, %v, want %q", i, got, err, want)
+			}
+		}
+		want(t, c, "-ERR wrong number of arguments for 't.last' command\r\n", "T.LAST")
+		want(t, c, "+OK\r\n", "MULTI")
+		want(t, c, "+QUEUED\r\n", "T.LAST", "a", "key7")
+		want(t, c, "+QUEUED\r\n", "GET", "key7")
+		want(t, c, "*2\r\n$7\r\nvalue07\r\n$7\r\nvalue07\r\n", "EXEC")
+	})
+	for _, node := range cluster.Nodes() {
+		if n := errorsOf(t, node, "MOVED"); n > 0 {
+			t.Errorf("%s has answered %d commands by MOVED", node.Addr(), n)
+		}
+	}
+}
+
+// TestRenamedCommands holds that what a command is does not hang on its name: one that the server's configuration renames is
+// handled as what it is.
+func TestRenamedCommands(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{
+		"rename-command BLPOP take", "rename-command DEL remove", "rename-command SUBSCRIBE listen", `rename-command KEYS ""`,
+		"rename-command FLUSHALL wipe-all", "rename-command CONFIG setup",
+	}})
+	sidecar := newSidecar(t, []string{redis.Addr()}, "deny: [flushall, setup]")
+	inBoth(t, func(t *testing.T, protocol int) {
+		c, other := newConn(t, sidecar.Addr(), protocol), newConn(t, sidecar.Addr(), protocol)
+		want(t, c, "+OK\r\n", "SET", "k", "v")
+		want(t, c, ":1\r\n", "remove", "k")
+		want(t, c, "-ERR unknown command 'KEYS', with args beginning with: 'a' \r\n", "KEYS", "a")
+		want(t, c, denied("FLUSHALL"), "Wipe-All")
+		want(t, c, denied("CONFIG GET"), "SETUP", "GET", "maxmemory")
+		// It waits on a connection of its own, which the other client does not share.
+		if err := c.Send(harness.Command("TAKE", "list", "0")); err != nil {
+			t.Fatal(err)
+		}
+		want(t, other, ":1\r\n", "RPUSH", "list", "e")
+		if got, err := c.ReadReply(); err != nil || string(got) != "*2\r\n$4\r\nlist\r\n$1\r\ne\r\n" {
+			t.Errorf("what was taken: %q, %v", got, err)
+		}
+		if got := c.MustDo(t, "LISTEN", "ch"); !strings.Contains(got, "subscribe\r\n$2\r\nch\r\n:1\r\n") {
+			t.Errorf("subscribed: %q", got)
+		}
+		want(t, other, ":1\r\n", "PUBLISH", "ch", "m")
+		if got, err := c.ReadReply(); err != nil || !strings.HasSuffix(string(got), "$7\r\nmessage\r\n$2\r\nch\r\n$1\r\nm\r\n") {
+			t.Errorf("message %q, %v", got, err)
+		}
+	})
+}
+
+// TestUnknownCommands holds that a command which does not exist gets Redis's own error, and that Redis is asked about it once: by
+// whoever sends it, in any case, as often as they like.
+func TestUnknownCommands(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	sidecar := newSidecar(t, []string{redis.Addr()})
+	const clients, each = 20, 50
+	var conns []*harness.Conn
+	for range clients {
+		c := newConn(t, sidecar.Addr(), 2)
+		var raw []byte
+		for range each {
+			raw = append(raw, harness.Command("NoSuch", "a")...)
+			raw = append(raw, harness.Command("nosuch", "a")...)
+		}
+		if err := c.Send(raw); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	for _, c := range conns {
+		for i := range 2 * each {
+			name := []string{"NoSuch", "nosuch"}[i%2]
+			if got, err := c.ReadReply(); err != nil || string(got) != unknown(name) {
+				t.Fatalf("reply %d: %q, %v", i, got, err)
+			}
+		}
+	}
+	if n := calls(t, redis, "command|info"); n != 1 {
+		t.Errorf("Redis was asked %d times", n)
+	}
+	// Nobody makes it remember, or ask, without a bound.
+	c := conns[0]
+	for i := range 3000 {
+		name := fmt.Sprintf("no%d", i)
+		want(t, c, unknown(name), name, "a")
+	}
+	if n := calls(t, redis, "command|info"); n < 100 || n > 1100 {
+		t.Errorf("Redis was asked %d times about 3000 names", n)
+	}
+	for _, name := range []string{"config|set", strings.Repeat("x", 100)} {
+		before := calls(t, redis, "command|info")
+		want(t, c, unknown(name), name, "a")
+		if after := calls(t, redis, "command|info"); after != before {
+			t.Errorf("Redis was asked about %q", name)
+		}
+	}
+}
+
+// TestUnknownWithoutTheRightToAsk holds that a user who may not use COMMAND is served all the same.
+func TestUnknownWithoutTheRightToAsk(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"user app on >app-secret ~* &* +@all -command"}})
+	sidecar := harness.NewSidecar(t, harness.SidecarOptions{
+		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%s], username: app, password: \"${PASSWORD}\"}\n", redis.Addr()),
+		Env:    []string{"PASSWORD=app-secret"},
+	})
+	c := newConn(t, sidecar.Addr(), 2)
+	for range 3 {
+		want(t, c, unknown("nosuch"), "nosuch", "a")
+		want(t, c, "+OK\r\n", "SET", "k", "v")
+	}
+}

@@ -1,0 +1,294 @@
+// Package rules holds the tests of what a proxy gets wrong in the corners: the order of a session's commands where they change
+// connections, what states of a connection mean when many share one, and what a miss may not do behind the back of a client that
+// watches, tracks or writes the same key. Each of them fails when the rule that it names is broken.
+package rules
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+
+	"readthrough/internal/loop"
+	"readthrough/internal/slot"
+	"readthrough/resp"
+	"readthrough/test/harness"
+	"readthrough/upstream"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// patience bounds what a test waits for.
+const patience = 20 * time.Second
+
+// relay is the relay within the test: one loop, and an origin that the test plays.
+type relay struct {
+	addr string
+	loop *loop.Loop
+	up   *upstream.Upstream
+	resp *resp.Server
+}
+
+// newRelay starts a relay before Redis servers and waits until it knows them. It is stopped when the test ends. resolver may be nil.
+func newRelay(t testing.TB, resolver resp.Resolver, addrs ...string) *relay {
+	t.Helper()
+	logger := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
+	l, err := loop.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{loop: l}
+	if r.up, err = upstream.New(upstream.Options{Addresses: addrs, Logger: logger}, []*loop.Loop{l}); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.addr = listener.Addr().String()
+	r.resp = resp.New(resp.Options{
+		Listeners: []net.Listener{listener}, Loops: []*loop.Loop{l}, Upstreams: []resp.Upstream{r.up.Side(0)}, Resolver: resolver, Logger: logger,
+	})
+	r.up.Start()
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run() }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = r.resp.Close(ctx) // clients that a test has left are closed by the loop
+		l.Stop()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(patience):
+			t.Error("the loop does not stop")
+		}
+		r.up.Close()
+	})
+	r.connect(t).MustDo(t, "PING") // is held until Redis has been found
+	return r
+}
+
+// connect opens a connection of a client.
+func (r *relay) connect(t testing.TB) *harness.Conn {
+	t.Helper()
+	return harness.NewConn(t, r.addr)
+}
+
+// connect3 is connect over RESP3.
+func (r *relay) connect3(t testing.TB) *harness.Conn {
+	t.Helper()
+	c := r.connect(t)
+	if got := c.MustDo(t, "HELLO", "3"); got[0] != '%' {
+		t.Fatalf("HELLO 3: %q", got)
+	}
+	return c
+}
+
+// stats are the upstream's figures.
+func (r *relay) stats(t testing.TB) upstream.Stats {
+	t.Helper()
+	got := make(chan upstream.Stats, 1)
+	if !r.loop.Post(func() { got <- r.up.Side(0).Stats() }) {
+		t.Fatal("the loop has stopped")
+	}
+	return <-got
+}
+
+// world is a Redis Cluster of three masters with a relay before it.
+type world struct {
+	*relay
+	cluster *harness.Cluster
+}
+
+func newWorld(t testing.TB, resolver resp.Resolver, o harness.ClusterOptions) *world {
+	t.Helper()
+	cluster := harness.NewCluster(t, o)
+	return &world{newRelay(t, resolver, cluster.Addrs()...), cluster}
+}
+
+// master is the node of a key.
+func (w *world) master(t testing.TB, key string) *harness.Redis {
+	t.Helper()
+	node, err := w.cluster.MasterOf(t.Context(), int(slot.Of([]byte(key))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node
+}
+
+// other is a master that does not have a key's slot.
+func (w *world) other(t testing.TB, key string) *harness.Redis {
+	t.Helper()
+	masters, err := w.cluster.Masters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := w.master(t, key)
+	for _, m := range masters {
+		if m != own {
+			return m
+		}
+	}
+	t.Fatal("there is one master")
+	return nil
+}
+
+// keysOfAll returns a key for each master, with a prefix.
+func (w *world) keysOfAll(t testing.TB, prefix string) []string {
+	t.Helper()
+	masters, err := w.cluster.Masters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys []string
+	for _, m := range masters {
+		for i := 0; ; i++ {
+			if key := fmt.Sprint(prefix, i); w.master(t, key) == m {
+				keys = append(keys, key)
+				break
+			}
+		}
+	}
+	return keys
+}
+
+// origin is a resolver in the hands of the test: keys that begin with "map:" are mapped, and have the value "loaded".
+type origin struct {
+	redis  func(key string) *harness.Redis // where to fill; nil: nothing is filled
+	asked  chan string                     // the keys that were asked for
+	gate   chan struct{}                   // a load waits for it; nil: none does
+	loads  atomic.Int64
+	filled atomic.Int64
+}
+
+func newOrigin() *origin { return &origin{asked: make(chan string, 1000)} }
+
+func (o *origin) Mapped(key []byte) bool { return strings.HasPrefix(string(key), "map:") }
+
+func (o *origin) Get(key []byte, done func([]byte, bool, error)) { o.load(string(key), true, done) }
+
+func (o *origin) Load(key []byte, done func([]byte, bool, error)) { o.load(string(key), false, done) }
+
+func (o *origin) load(key string, fills bool, done func([]byte, bool, error)) {
+	o.loads.Add(1)
+	gate, redis := o.gate, o.redis
+	go func() {
+		o.asked <- key
+		if gate != nil {
+			<-gate
+		}
+		if fills && redis != nil {
+			v, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX")
+			if err != nil {
+				done(nil, false, err)
+				return
+			}
+			if !v.Null {
+				o.filled.Add(1)
+			}
+		}
+		done([]byte("loaded"), true, nil)
+	}()
+}
+
+// pipeline is several commands in a row, their words separated by spaces.
+func pipeline(commands ...string) []byte {
+	var b []byte
+	for _, c := range commands {
+		b = append(b, harness.Command(strings.Fields(c)...)...)
+	}
+	return b
+}
+
+// send sends commands, their words separated by spaces.
+func send(t testing.TB, c *harness.Conn, commands ...string) {
+	t.Helper()
+	if err := c.Send(pipeline(commands...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expect reads the next replies and compares them with what they must be.
+func expect(t testing.TB, c *harness.Conn, want ...string) {
+	t.Helper()
+	for i, w := range want {
+		got, err := c.ReadReply()
+		if err != nil {
+			t.Fatalf("reply %d: %v, want %q", i, err, w)
+		}
+		if string(got) != w {
+			t.Fatalf("reply %d: %.300q, want %.300q", i, got, w)
+		}
+	}
+}
+
+// do sends a command, its words separated by spaces, and compares its reply.
+func do(t testing.TB, c *harness.Conn, command, want string) {
+	t.Helper()
+	send(t, c, command)
+	got, err := c.ReadReply()
+	if err != nil || string(got) != want {
+		t.Fatalf("%s: %.300q, %v, want %.300q", command, got, err, want)
+	}
+}
+
+// silent fails the test if something comes before the reply to a PING.
+func silent(t testing.TB, c *harness.Conn) {
+	t.Helper()
+	do(t, c, "PING silent", "$6\r\nsilent\r\n")
+}
+
+// poll waits until ready is nil.
+func poll(t testing.TB, ready func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := harness.Poll(ctx, ready); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clientsOf counts the lines of a node's CLIENT LIST with a text in them.
+func clientsOf(t testing.TB, node *harness.Redis, text string) int {
+	t.Helper()
+	n := 0
+	for line := range strings.Lines(node.MustDo(t, "CLIENT", "LIST").Str) {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// await waits until a node has so many clients with a text in their line of CLIENT LIST.
+func await(t testing.TB, node *harness.Redis, text string, count int) {
+	t.Helper()
+	poll(t, func() error {
+		if n := clientsOf(t, node, text); n != count {
+			return fmt.Errorf("%d clients with %q, want %d:\n%s", n, text, count, node.MustDo(t, "CLIENT", "LIST").Str)
+		}
+		return nil
+	})
+}
+
+// bulk is a bulk string's reply.
+func bulk(value string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(value), value) }
+
+// read reads a reply or a push.
+func read(t testing.TB, c *harness.Conn) string {
+	t.Helper()
+	got, err := c.ReadReply()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(got)
+}
