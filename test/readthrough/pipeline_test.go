@@ -21,7 +21,8 @@ func TestBehindMiss(t *testing.T) {
 		{{"SELECT 0", "+OK\r\n"}, {"GET nothing", "$-1\r\n"}},
 		{{"RESET", "+RESET\r\n"}, {"PING", "+PONG\r\n"}},
 		{{"SET large " + large, "+OK\r\n"}, {"STRLEN large", ":2097152\r\n"}, {"GET large", bulk(large)}},
-		{{"BLPOP nothing 0", "-ERR BLPOP needs a connection of its own, which this version of Readthrough does not offer yet\r\n"}, {"PING", "+PONG\r\n"}},
+		{{"BLPOP nothing 0.01", "*-1\r\n"}, {"PING", "+PONG\r\n"}},
+		{{"MULTI", "+OK\r\n"}, {"SET {t}k v", "+QUEUED\r\n"}, {"EXEC", "*1\r\n+OK\r\n"}, {"GET {t}k", bulk("v")}},
 		{{"GET user:7", bulk(user7)}, {"GET nothing", "$-1\r\n"}},
 		{{"QUIT", "+OK\r\n"}},
 	} {
