@@ -110,7 +110,7 @@ func (s *session) all(info *command.Info, f func(clients []client) []byte) bool 
 }
 
 func (s *session) clientInfo(info *command.Info, _ [][]byte) bool {
-	s.reply(info, s.appendText(nil, s.describe().line+"\n"))
+	s.reply(info, s.text(s.describe().line+"\n"))
 	return true
 }
 
@@ -143,7 +143,7 @@ func (s *session) clientList(info *command.Info, args [][]byte) bool {
 				text.WriteString(c.line + "\n")
 			}
 		}
-		return s.appendText(nil, text.String())
+		return s.text(text.String())
 	})
 }
 
@@ -168,7 +168,7 @@ type filter struct {
 func (f filter) matches(s *session) bool {
 	c := s.describe()
 	return (f.id == 0 || f.id == c.id) && (f.addr == "" || f.addr == c.addr) && (f.laddr == "" || f.laddr == c.laddr) &&
-		(f.user == "" || f.user == c.user) && (f.kind == "" || f.kind == c.kind) && !(f.skipMe && c.id == f.me) &&
+		(f.user == "" || f.user == c.user) && (f.kind == "" || f.kind == c.kind) && (!f.skipMe || c.id != f.me) &&
 		(f.maxAge == 0 || seconds(s.front.loop.Now().Sub(s.began)) >= f.maxAge)
 }
 

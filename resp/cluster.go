@@ -58,13 +58,13 @@ func (s *session) clusterShards(info *command.Info, _ [][]byte) bool {
 
 func (s *session) clusterNodes(info *command.Info, _ [][]byte) bool {
 	host, port := s.address()
-	s.reply(info, s.appendText(nil, fmt.Sprintf("%s %s:%d@%d myself,master - 0 0 1 connected 0-%d\n",
+	s.reply(info, s.text(fmt.Sprintf("%s %s:%d@%d myself,master - 0 0 1 connected 0-%d\n",
 		s.front.server.nodeID, host, port, port, slot.Count-1)))
 	return true
 }
 
 func (s *session) clusterInfo(info *command.Info, _ [][]byte) bool {
-	s.reply(info, s.appendText(nil, fmt.Sprintf("cluster_state:ok\r\ncluster_slots_assigned:%d\r\ncluster_slots_ok:%d\r\n"+
+	s.reply(info, s.text(fmt.Sprintf("cluster_state:ok\r\ncluster_slots_assigned:%d\r\ncluster_slots_ok:%d\r\n"+
 		"cluster_slots_pfail:0\r\ncluster_slots_fail:0\r\ncluster_known_nodes:1\r\ncluster_size:1\r\ncluster_current_epoch:1\r\n"+
 		"cluster_my_epoch:1\r\ncluster_stats_messages_sent:0\r\ncluster_stats_messages_received:0\r\n"+
 		"total_cluster_links_buffer_limit_exceeded:0\r\n", slot.Count, slot.Count)))
@@ -128,11 +128,11 @@ func (s *session) appendMap(b []byte, n int) []byte {
 	return redcon.AppendArray(b, 2*n)
 }
 
-// appendText appends a text for people: verbatim in RESP3.
-func (s *session) appendText(b []byte, text string) []byte {
+// text is a reply for people: verbatim in RESP3.
+func (s *session) text(text string) []byte {
 	if s.identity.Protocol == 3 {
-		b = append(strconv.AppendInt(append(b, '='), int64(len(text)+4), 10), "\r\ntxt:"...)
+		b := append(strconv.AppendInt([]byte{'='}, int64(len(text)+4), 10), "\r\ntxt:"...)
 		return append(append(b, text...), "\r\n"...)
 	}
-	return redcon.AppendBulkString(b, text)
+	return redcon.AppendBulkString(nil, text)
 }

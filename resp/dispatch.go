@@ -81,6 +81,7 @@ func (s *session) private(info *command.Info, large bool) bool {
 		return s.monitor(info)
 	case command.ReasonWait:
 		return s.waitReplicas(info)
+	default:
 	}
 	switch info.Action {
 	case command.ActionClientReply:
@@ -89,8 +90,9 @@ func (s *session) private(info *command.Info, large bool) bool {
 		return s.set(info)
 	case command.ActionClientCaching:
 		return s.caching(info)
+	default:
+		return s.unsupported(info, "needs a connection of its own", false)
 	}
-	return s.unsupported(info, "needs a connection of its own", false)
 }
 
 // find looks a command up by its name and, where it has some, the name of its subcommand.

@@ -103,6 +103,7 @@ func (s *session) spread(info *command.Info, large bool) bool {
 		nodes = masters(nodes)
 	case command.FixedNode:
 		nodes = nodes[:min(1, len(nodes))]
+	default: // all
 	}
 	// A connection whose command keeps the node busy is not read by it: what is let through then must not wait behind that command.
 	busy := info.Flags.Has(command.FlagAllowBusy)

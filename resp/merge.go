@@ -22,13 +22,14 @@ func merge(dst []byte, how command.Response, replies [][]byte) (_ []byte, ok boo
 		return fold(dst, func(a, b int64) int64 { return a + b }, replies)
 	case command.ResponseUnion:
 		return union(dst, replies)
-	}
-	for _, reply := range replies {
-		if !bytes.Equal(reply, replies[0]) {
-			return dst, false
+	default: // they have to be the same
+		for _, reply := range replies {
+			if !bytes.Equal(reply, replies[0]) {
+				return dst, false
+			}
 		}
+		return append(dst, replies[0]...), true
 	}
-	return append(dst, replies[0]...), true
 }
 
 // fold merges integers by a function of two, and aggregates of one size by position. What else they hold must be the same in all.

@@ -176,8 +176,12 @@ func (s *session) clientTrackingInfo(info *command.Info, _ [][]byte) bool {
 			on   bool
 			name string
 		}{
-			{t.broadcast, "bcast"}, {t.optIn, "optin"}, {t.optIn && t.caching, "caching-yes"},
-			{t.optOut, "optout"}, {t.optOut && t.caching, "caching-no"}, {t.noLoop, "noloop"},
+			{t.broadcast, "bcast"},
+			{t.optIn, "optin"},
+			{t.optIn && t.caching, "caching-yes"},
+			{t.optOut, "optout"},
+			{t.optOut && t.caching, "caching-no"},
+			{t.noLoop, "noloop"},
 		} {
 			if f.on {
 				flags = append(flags, f.name)

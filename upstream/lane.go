@@ -53,7 +53,7 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 		}
 		return
 	}
-	if cause, isDown := l.givenUp(addr); isDown {
+	if cause := l.givenUp(addr); cause != nil {
 		l.fail(r, errDown(addr, cause))
 		return
 	}
@@ -94,8 +94,7 @@ func (w *wire) undialled(cause error) {
 	if w.closed {
 		return
 	}
-	_, givenUp := w.lane.givenUp(w.addr)
-	if !givenUp {
+	if w.lane.givenUp(w.addr) == nil {
 		w.lost(cause)
 		return
 	}

@@ -15,15 +15,18 @@ type outage struct {
 	retry time.Time // of the next attempt, once the node was given up
 }
 
-// givenUp tells that a node has been out of reach for longer than patience, and why. Its commands fail at once then, but for
-// those of the next attempt.
-func (l *lane) givenUp(addr string) (cause error, is bool) {
+// givenUp is why a node has been out of reach for longer than patience, and nil for one that has not. Its commands fail at once
+// then, but for those of the next attempt.
+func (l *lane) givenUp(addr string) error {
 	o := l.down[addr]
 	if o == nil {
-		return nil, false
+		return nil
 	}
 	now := l.side.loop.Now()
-	return o.cause, now.Sub(o.since) > patience && now.Before(o.retry)
+	if now.Sub(o.since) <= patience || !now.Before(o.retry) {
+		return nil
+	}
+	return o.cause
 }
 
 // dial connects to a node on a goroutine and then calls done on the loop. A descriptor is done's to close.

@@ -35,7 +35,8 @@ func TestNewTopology(t *testing.T) {
 				list{int64(0), int64(99), list{"h1", int64(1), "a"}, list{"h4", int64(0), "d"}},
 				list{int64(300), int64(300), list{"h2", int64(2), "b"}, list{"h3", int64(3), "c"}},
 			},
-			[]Node{{"h1:1", "a"}, {"h2:2", "b"}}, []Node{{"h3:3", "c"}},
+			[]Node{{"h1:1", "a"}, {"h2:2", "b"}},
+			[]Node{{"h3:3", "c"}},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -148,8 +149,13 @@ func TestTopologyEqual(t *testing.T) {
 		a, b *Topology
 		want bool
 	}{
-		{one, same, true}, {one, standalone("h:2"), false}, {one, moved, false}, {one, cluster, false},
-		{one, nil, false}, {nil, one, false}, {nil, nil, true},
+		{one, same, true},
+		{one, standalone("h:2"), false},
+		{one, moved, false},
+		{one, cluster, false},
+		{one, nil, false},
+		{nil, one, false},
+		{nil, nil, true},
 	} {
 		if got := test.a.Equal(test.b); got != test.want {
 			t.Errorf("%v equals %v: %v", test.a, test.b, got)

@@ -27,9 +27,11 @@ func (f *fakeInspector) Rights(_ context.Context, needs []upstream.Need) (upstre
 	f.needs = needs
 	return f.rights, f.rightsErr
 }
+
 func (f *fakeInspector) Key(context.Context, []byte) (upstream.KeyReport, error) {
 	return f.key, f.keyErr
 }
+
 func (f *fakeInspector) Origins(context.Context) (origin.Report, error) {
 	return f.origins, f.originErr
 }
@@ -188,7 +190,9 @@ func TestExplain(t *testing.T) {
 		report upstream.KeyReport
 		want   string
 	}{
-		"mapped": {"usr:{7}:profile", upstream.KeyReport{Node: "10.0.0.1:6379", Exists: true, Type: "string", TTL: time.Minute},
+		"mapped": {
+			"usr:{7}:profile",
+			upstream.KeyReport{Node: "10.0.0.1:6379", Exists: true, Type: "string", TTL: time.Minute},
 			`key        "usr:{7}:profile"
 map        user
 pattern    usr:{<user_id:int>}:profile
@@ -201,15 +205,19 @@ timeout    250ms, then an error
 slot       1716
 node       10.0.0.1:6379
 in redis   yes, a string that expires in 1m0s
-`},
-		"near": {"usr:{seven}:profile", upstream.KeyReport{Node: "10.0.0.1:6379"},
+`,
+		},
+		"near": {
+			"usr:{seven}:profile",
+			upstream.KeyReport{Node: "10.0.0.1:6379"},
 			`key       "usr:{seven}:profile"
 map       none: a GET of this key is relayed and nothing more
 near      map user, usr:{<user_id:int>}:profile: fits up to byte 5, "usr:{", then: user_id is a 64-bit integer without plus sign or leading zero
 slot      1500
 node      10.0.0.1:6379
 in redis  no
-`},
+`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer

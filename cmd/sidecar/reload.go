@@ -54,7 +54,8 @@ type reloader struct {
 // newReloader begins with the configuration that was loaded at the start; refused is what was wrong with the file, if it
 // is the last good copy.
 func newReloader(path string, state stateDir, config *Config, refused error, apply func(*Config) error, log *zap.Logger,
-	registry prometheus.Registerer) *reloader {
+	registry prometheus.Registerer,
+) *reloader {
 	r := &reloader{
 		path: path, state: state, log: log, apply: apply,
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{

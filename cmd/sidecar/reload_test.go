@@ -39,11 +39,11 @@ type reloading struct {
 	logs    *observer.ObservedLogs
 }
 
-func startReloading(t *testing.T, content string) *reloading {
+func startReloading(t *testing.T) *reloading {
 	t.Helper()
 	dir := t.TempDir()
 	core, logs := observer.New(zapcore.InfoLevel)
-	r := &reloading{path: writeFile(t, dir, "readthrough.yaml", content), logs: logs}
+	r := &reloading{path: writeFile(t, dir, "readthrough.yaml", oneMap), logs: logs}
 	config, err := LoadConfig(r.path)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func (r *reloading) rewrite(t *testing.T, content string) {
 }
 
 func TestReloadAppliesMaps(t *testing.T) {
-	r := startReloading(t, oneMap)
+	r := startReloading(t)
 	r.rewrite(t, twoMaps)
 	if len(r.applied) != 1 || len(r.applied[0].Maps) != 2 || len(r.applied[0].compiled.All()) != 2 {
 		t.Fatalf("applied: %+v", r.applied)
@@ -82,7 +82,7 @@ func TestReloadAppliesMaps(t *testing.T) {
 }
 
 func TestReloadRefusesWhole(t *testing.T) {
-	r := startReloading(t, oneMap)
+	r := startReloading(t)
 	before := r.current.Load()
 	r.rewrite(t, strings.Replace(twoMaps, "ttl: 1m", "ttl: 1", 1))
 	if len(r.applied) != 0 || r.current.Load() != before {
@@ -108,7 +108,7 @@ func TestReloadRefusesWhole(t *testing.T) {
 }
 
 func TestReloadRefusedByTheRelay(t *testing.T) {
-	r := startReloading(t, oneMap)
+	r := startReloading(t)
 	before := r.current.Load()
 	r.refuse = errors.New("no")
 	r.rewrite(t, twoMaps)
@@ -120,7 +120,7 @@ func TestReloadRefusedByTheRelay(t *testing.T) {
 // TestReloadNamesWhatNeedsRestart changes fields that are not applied while running, and then takes the change back.
 func TestReloadNamesWhatNeedsRestart(t *testing.T) {
 	t.Setenv("READTHROUGH_LOOPS", "2") // the file's own value does not matter
-	r := startReloading(t, oneMap)
+	r := startReloading(t)
 	changed := strings.NewReplacer("redis:6379", "other:6379", "{name: main}", "{name: main, pool: {max: 9}}").Replace(twoMaps)
 	r.rewrite(t, changed+"log: {level: debug}\nloops: 7\n")
 	want := []string{"log.level", "upstream.addresses[0]", "origins[0].pool.max"}
@@ -144,7 +144,7 @@ func TestReloadNamesWhatNeedsRestart(t *testing.T) {
 }
 
 func TestReloadRefusesMapsOfNewOrigin(t *testing.T) {
-	r := startReloading(t, oneMap)
+	r := startReloading(t)
 	r.rewrite(t, minimal+`
 origins: [{name: main}, {name: second}]
 maps: [{name: a, key: "a:<id:int>", query: SELECT 1, ttl: 1m, origin: second}]
@@ -222,7 +222,7 @@ func TestFollowWaitsForTheWriter(t *testing.T) {
 
 // TestRestartWithBadFile starts with a file that is refused; an earlier run has left the last good one.
 func TestRestartWithBadFile(t *testing.T) {
-	r := startReloading(t, oneMap)
+	r := startReloading(t)
 	writeFile(t, filepath.Dir(r.path), filepath.Base(r.path), "apiVersion: nonsense\n")
 	config, refused, err := loadOrRecover(r.path, r.state)
 	if err != nil {

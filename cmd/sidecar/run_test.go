@@ -56,12 +56,14 @@ func (f *fakeRelay) Shutdown(ctx context.Context) error {
 		return ctx.Err()
 	}
 }
+
 func (f *fakeRelay) Live(context.Context) error {
 	if err := f.liveErr.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
+
 func (f *fakeRelay) Checks() []healthCheck {
 	return []healthCheck{
 		{"upstream", func(context.Context) error { return nil }},
@@ -79,7 +81,7 @@ func (f *fakeRelay) Explain(_ context.Context, w io.Writer, key string) error {
 func (f *fakeRelay) Status() any { return nil }
 
 // drainTest runs a drain on a clock of its own and returns how it ended and how long it took.
-func drainTest(t *testing.T, f *fakeRelay, grace time.Duration, signals chan os.Signal, meanwhile func()) (error, time.Duration) {
+func drainTest(t *testing.T, f *fakeRelay, grace time.Duration, signals chan os.Signal, meanwhile func()) (time.Duration, error) {
 	t.Helper()
 	p := &program{relay: f, config: &Config{ShutdownGrace: grace}, log: zap.NewNop(), options: runOptions{signals: signals}}
 	served := make(chan error, 1)
@@ -87,13 +89,13 @@ func drainTest(t *testing.T, f *fakeRelay, grace time.Duration, signals chan os.
 	began := time.Now()
 	go meanwhile()
 	err := p.drain(served)
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 func TestDrainEndsWithTheLastClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeRelay(2)
-		err, took := drainTest(t, f, time.Minute, nil, func() {
+		took, err := drainTest(t, f, time.Minute, nil, func() {
 			time.Sleep(3 * time.Second)
 			f.clients.Store(3) // accepts on
 			time.Sleep(3 * time.Second)
@@ -107,7 +109,7 @@ func TestDrainEndsWithTheLastClient(t *testing.T) {
 
 func TestDrainWithoutClientsEndsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		if err, took := drainTest(t, newFakeRelay(0), time.Minute, nil, func() {}); err != nil || took != 0 {
+		if took, err := drainTest(t, newFakeRelay(0), time.Minute, nil, func() {}); err != nil || took != 0 {
 			t.Errorf("ended after %s with %v", took, err)
 		}
 	})
@@ -117,7 +119,7 @@ func TestDrainEndsWithTheGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeRelay(1)
 		began := time.Now()
-		err, _ := drainTest(t, f, 30*time.Second, nil, func() {})
+		_, err := drainTest(t, f, 30*time.Second, nil, func() {})
 		if err != nil || f.stopped.Sub(began) != 30*time.Second {
 			t.Errorf("shut down after %s with %v, want 30s", f.stopped.Sub(began), err)
 		}
@@ -129,7 +131,7 @@ func TestDrainDoesNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeRelay(0)
 		f.hang = make(chan struct{})
-		if err, took := drainTest(t, f, time.Minute, nil, func() {}); err != nil || took != answerTimeout {
+		if took, err := drainTest(t, f, time.Minute, nil, func() {}); err != nil || took != answerTimeout {
 			t.Errorf("ended after %s with %v", took, err)
 		}
 	})
@@ -143,7 +145,7 @@ func TestSecondSignalEndsTheDrain(t *testing.T) {
 				f := newFakeRelay(1)
 				f.hang = make(chan struct{})
 				signals := make(chan os.Signal, 1)
-				err, took := drainTest(t, f, grace, signals, func() {
+				took, err := drainTest(t, f, grace, signals, func() {
 					time.Sleep(time.Second)
 					signals <- syscall.SIGTERM
 				})
@@ -163,7 +165,7 @@ func TestSecondSignalEndsTheDrain(t *testing.T) {
 func TestDrainEndsWhenServingFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeRelay(1)
-		err, _ := drainTest(t, f, time.Hour, nil, func() { f.served <- errors.New("epoll: broken") })
+		_, err := drainTest(t, f, time.Hour, nil, func() { f.served <- errors.New("epoll: broken") })
 		if err == nil || exitCode(err) != 1 || !strings.Contains(err.Error(), "epoll: broken") {
 			t.Errorf("error: %v", err)
 		}
@@ -261,7 +263,8 @@ func TestRunAndDrain(t *testing.T) {
 	if err := <-r.ended; err != nil {
 		t.Errorf("ended with %v", err)
 	}
-	if _, err := http.Get("http://" + r.admin + "/livez"); err == nil {
+	if resp, err := http.Get("http://" + r.admin + "/livez"); err == nil {
+		_ = resp.Body.Close()
 		t.Error("the admin server still answers")
 	}
 }

@@ -103,7 +103,7 @@ func handshake(t *testing.T, client TLSConfig, server *tls.Config) (seen string,
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	return <-names, nil
 }
 

@@ -51,7 +51,7 @@ func startServer(t testing.TB) *server {
 		conn, err := net.Dial("unix", socket)
 		if err == nil {
 			t.Cleanup(func() { conn.Close() })
-			conn.SetDeadline(time.Now().Add(time.Minute))
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
 			return &server{conn, bufio.NewReader(conn)}
 		}
 		if time.Now().After(deadline) {

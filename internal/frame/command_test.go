@@ -111,8 +111,10 @@ func TestCommands(t *testing.T) {
 		{"empty argument", "*1\r\n$0\r\n\r\n", []framed{{raw: "*1\r\n$0\r\n\r\n", args: []string{""}, whole: true}}},
 		{"line ends in arguments", "*2\r\n$3\r\nGET\r\n$4\r\n\r\n*1\r\n", []framed{{raw: "*2\r\n$3\r\nGET\r\n$4\r\n\r\n*1\r\n", args: []string{"GET", "\r\n*1"}, whole: true}}},
 		{"any byte passes for the line feed", "*2\rx$3\ryGETzz$1\r\nk\r\n", []framed{{raw: "*2\rx$3\ryGETzz$1\r\nk\r\n", args: []string{"GET", "k"}, whole: true}}},
-		{"more arguments than are noted", string(command("MSET", "a", "1", "b", "2", "c", "3")),
-			[]framed{{raw: string(command("MSET", "a", "1", "b", "2", "c", "3")), args: []string{"MSET", "a", "1", "b", "2", "c", "3"}, whole: true}}},
+		{
+			"more arguments than are noted", string(command("MSET", "a", "1", "b", "2", "c", "3")),
+			[]framed{{raw: string(command("MSET", "a", "1", "b", "2", "c", "3")), args: []string{"MSET", "a", "1", "b", "2", "c", "3"}, whole: true}},
+		},
 		{"an unfinished one behind", get.raw + "*2\r\n$3\r\nGET\r\n$1\r\nk\r", []framed{get}},
 		{"an error behind", get.raw + "*x\r\n" + get.raw, []framed{get, {err: ProtocolError("ERR Protocol error: invalid multibulk length")}}},
 	} {

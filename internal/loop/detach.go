@@ -78,8 +78,8 @@ func (p *pump) fromLoop() {
 }
 
 func (p *pump) close() {
-	p.conn.Close()
-	p.inner.Close()
+	_ = p.conn.Close()
+	_ = p.inner.Close()
 }
 
 // move copies through a buffer of a known size.

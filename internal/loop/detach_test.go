@@ -104,7 +104,7 @@ func TestDetachedFinishDeliversAll(t *testing.T) {
 func TestDetachedFailureOfThePeerIsTold(t *testing.T) {
 	both(t, func(t *testing.T, withTLS bool) {
 		l := running(t)
-		told := make(chan error, 2)
+		told := make(chan any, 2)
 		_, _, tcp := detached(t, l, withTLS, &handler{closed: func(err error) { told <- err }, eof: func() { told <- io.EOF }})
 		_ = tcp.SetLinger(0)
 		_ = tcp.Close()

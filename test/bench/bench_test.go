@@ -48,8 +48,10 @@ Master 0: c2b4 127.0.0.1:31783
 		})
 	}
 	head := `"test","rps","p50_latency_ms","p99_latency_ms"`
-	for _, bad := range []string{"", "All clients disconnected... aborting.\n", head, head + "\n", head + "\n\"GET\",\"1\"\n",
-		head + "\n\"GET\",\"fast\",\"1\",\"1\"\n", "\"test\",\"rps\"\n\"GET\",\"1\"\n"} {
+	for _, bad := range []string{
+		"", "All clients disconnected... aborting.\n", head, head + "\n", head + "\n\"GET\",\"1\"\n",
+		head + "\n\"GET\",\"fast\",\"1\",\"1\"\n", "\"test\",\"rps\"\n\"GET\",\"1\"\n",
+	} {
 		if got, err := parseBenchmark(bad); err == nil {
 			t.Errorf("%q gives %+v", bad, got)
 		}
@@ -134,12 +136,14 @@ func TestTexts(t *testing.T) {
 func TestFigures(t *testing.T) {
 	w := workload{command: "GET", clients: 50, pipeline: 1}
 	r := report{
-		relay: []*relayResult{{topology: one, workloads: []workload{w}, contenders: []string{directName, sidecarName, twemproxyName},
+		relay: []*relayResult{{
+			topology: one, workloads: []workload{w}, contenders: []string{directName, sidecarName, twemproxyName},
 			samples: map[workload]map[string][]sample{w: {
 				directName:    {{rate: 1000, cpu: 10 * time.Microsecond}},
 				sidecarName:   {{rate: 800, cpu: 9 * time.Microsecond}},
 				twemproxyName: {{rate: 900, cpu: 12 * time.Microsecond}},
-			}}}},
+			}},
+		}},
 		idle: &idleResult{rss: 20 << 20, clients: 10_000, crowd: 70 << 20, binary: 20 << 20, starts: []time.Duration{time.Second / 10}},
 	}
 	text := r.markdown()

@@ -55,7 +55,7 @@ func (c *closers) close() {
 
 // sidecarConfig is a configuration as in production: GET is intercepted, and the keys of the tests are mapped. The origin is
 // asked only for keys that Redis has not.
-func sidecarConfig(redis []string, originURL string, maxConns int) string {
+func sidecarConfig(redis []string, maxConns int) string {
 	return fmt.Sprintf(`apiVersion: readthrough/v1
 upstream: {addresses: ["%s"]}
 log: {level: warn}
@@ -70,7 +70,7 @@ maps:
 
 func startSidecar(ctx context.Context, redis []string, originURL string, maxConns int) (*harness.Sidecar, error) {
 	return harness.StartSidecar(ctx, harness.SidecarOptions{
-		Config: sidecarConfig(redis, originURL, maxConns), Env: []string{"ORIGIN_URL=" + originURL},
+		Config: sidecarConfig(redis, maxConns), Env: []string{"ORIGIN_URL=" + originURL},
 	})
 }
 

@@ -47,8 +47,10 @@ func drive(ctx context.Context, c *contender, w workload, n int) (sample, error)
 	if err != nil {
 		return sample{}, err
 	}
-	args := []string{"-h", host, "-p", port, "-c", strconv.Itoa(w.clients), "-P", strconv.Itoa(w.pipeline), "-n", strconv.Itoa(n),
-		"-d", strconv.Itoa(valueSize), "--csv"}
+	args := []string{
+		"-h", host, "-p", port, "-c", strconv.Itoa(w.clients), "-P", strconv.Itoa(w.pipeline), "-n", strconv.Itoa(n),
+		"-d", strconv.Itoa(valueSize), "--csv",
+	}
 	if c.keys > 0 {
 		args = append(args, "-r", strconv.Itoa(c.keys))
 	}

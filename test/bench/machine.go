@@ -35,7 +35,7 @@ func thisMachine(ctx context.Context, o options) machine {
 	}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
-		m.memory = uint64(info.Totalram) * uint64(info.Unit)
+		m.memory = info.Totalram * uint64(info.Unit)
 	}
 	m.versions = []string{"sidecar " + commit(ctx) + " (" + runtime.Version() + ")"}
 	programs := [][]string{{"redis-server", "--version"}, {"pgbench", "--version"}}

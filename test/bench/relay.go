@@ -54,7 +54,8 @@ func measureRelay(ctx context.Context, o options, r *report) error {
 }
 
 func measureTopology(ctx context.Context, o options, topology string, wanted []workload,
-	start func(context.Context, options, *closers) ([]*contender, func() (int, error), error)) (*relayResult, error) {
+	start func(context.Context, options, *closers) ([]*contender, func() (int, error), error),
+) (*relayResult, error) {
 	var done closers
 	defer done.close()
 	contenders, misses, err := start(ctx, o, &done)

@@ -118,8 +118,10 @@ func (r *relayResult) write(b *strings.Builder) {
 			"as one endpoint, through %d keys over all slots.", clusterKeys)
 	}
 	for _, command := range []string{"GET", "SET"} {
-		t := table{head: []string{"clients", "pipeline", "", "commands/s", "p50 µs", "p99 µs", "CPU µs/command", "rate ÷ direct",
-			"sidecar: rate ÷ this", "CPU ÷ this"}}
+		t := table{head: []string{
+			"clients", "pipeline", "", "commands/s", "p50 µs", "p99 µs", "CPU µs/command", "rate ÷ direct",
+			"sidecar: rate ÷ this", "CPU ÷ this",
+		}}
 		for _, w := range r.workloads {
 			if w.command != command {
 				continue
@@ -211,7 +213,7 @@ func (t *table) write(b *strings.Builder) {
 	rules := make([]string, len(t.head))
 	for i := range rules {
 		rules[i] = "---"
-		if slices.ContainsFunc(t.rows, func(row []string) bool { return row[i] != "" && strings.Contains("0123456789", row[i][:1]) }) {
+		if slices.ContainsFunc(t.rows, func(row []string) bool { return row[i] != "" && row[i][0] >= '0' && row[i][0] <= '9' }) {
 			rules[i] = "---:"
 		}
 	}

@@ -30,7 +30,7 @@ func replace(t *testing.T, path, text string) {
 }
 
 // as runs a command on a node with a password of the moment.
-func as(t *testing.T, n *harness.Redis, password string, command ...string) string {
+func as(t *testing.T, n *harness.Redis, password string, command ...string) {
 	t.Helper()
 	c, err := harness.Dial(t.Context(), n.Addr(), n.TLSConfig())
 	must(t, err)
@@ -42,7 +42,6 @@ func as(t *testing.T, n *harness.Redis, password string, command ...string) stri
 	if strings.HasPrefix(raw, "-") {
 		t.Fatalf("%q: %q", command, raw)
 	}
-	return raw
 }
 
 // The password of Redis is rotated under load: the new one is added, the file changes, the old one is taken away. Nothing fails. Then
@@ -128,9 +127,9 @@ maps: [{name: numbers, key: "n:<n:int>", origin: main, query: "SELECT @n::int * 
 }
 
 // tlsFiles writes the files of a client of an authority and returns the configuration that names them.
-func tlsFiles(t *testing.T, dir string, ca *harness.CA, name string) string {
+func tlsFiles(t *testing.T, dir string, ca *harness.CA) string {
 	t.Helper()
-	client, err := ca.Client(name)
+	client, err := ca.Client("app")
 	must(t, err)
 	caFile, certFile, keyFile, err := ca.WriteFiles(dir, "client", client)
 	must(t, err)
@@ -143,7 +142,7 @@ func TestAClusterOverTLS(t *testing.T) {
 	cluster := harness.NewCluster(t, harness.ClusterOptions{RedisOptions: harness.RedisOptions{CA: ca, ClientCerts: true, Password: "secret"}})
 	s := harness.NewSidecar(t, harness.SidecarOptions{
 		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%q], password: \"${REDIS_PASSWORD}\", %s}",
-			cluster.Addrs()[0], tlsFiles(t, t.TempDir(), ca, "app")),
+			cluster.Addrs()[0], tlsFiles(t, t.TempDir(), ca)),
 		Env: []string{"REDIS_PASSWORD=secret"},
 	})
 	awaitRedis(t, s.Addr())
@@ -173,7 +172,7 @@ func TestTheClientCertificateIsRotated(t *testing.T) {
 	ca, next := harness.MustCA(t), harness.MustCA(t)
 	redis := harness.NewRedis(t, harness.RedisOptions{CA: ca, ClientCerts: true})
 	dir, nextDir := t.TempDir(), t.TempDir()
-	s := program(t, "upstream: {addresses: [%q], %s}", redis.Addr(), tlsFiles(t, dir, ca, "app"))
+	s := program(t, "upstream: {addresses: [%q], %s}", redis.Addr(), tlsFiles(t, dir, ca))
 	awaitRedis(t, s.Addr())
 	c := harness.NewConn(t, s.Addr())
 	if got := c.MustDo(t, "SET", "k", "v"); got != "+OK\r\n" {
@@ -182,7 +181,7 @@ func TestTheClientCertificateIsRotated(t *testing.T) {
 	control, err := redis.Dial(t.Context()) // from before the change
 	must(t, err)
 	defer control.Close()
-	tlsFiles(t, nextDir, next, "app")
+	tlsFiles(t, nextDir, next)
 	for _, name := range []string{"client.crt", "client.key"} {
 		text, err := os.ReadFile(filepath.Join(nextDir, name))
 		must(t, err)
@@ -201,7 +200,7 @@ func TestTheClientCertificateIsRotated(t *testing.T) {
 // not depend on it.
 func TestAWrongAuthority(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{CA: harness.MustCA(t)})
-	s := program(t, "upstream: {addresses: [%q], %s}", redis.Addr(), tlsFiles(t, t.TempDir(), harness.MustCA(t), "app"))
+	s := program(t, "upstream: {addresses: [%q], %s}", redis.Addr(), tlsFiles(t, t.TempDir(), harness.MustCA(t)))
 	const cause = "x509: certificate signed by unknown authority"
 	if got := harness.NewConn(t, s.Addr()).MustDo(t, "GET", "k"); !strings.HasPrefix(got, "-UPSTREAMDOWN ") || !strings.Contains(got, cause) {
 		t.Errorf("reply %q", got)

@@ -190,7 +190,7 @@ func try(ctx context.Context, out io.Writer, port int) error {
 		got := strings.TrimSpace(string(answer))
 		fmt.Fprintf(out, "%s\n      %s\n", t.line(port), got)
 		if err != nil || !t.right(got) {
-			wrong = append(wrong, fmt.Errorf("%s answers %q (%v), which should be %s", t.line(port), got, err, t.says))
+			wrong = append(wrong, fmt.Errorf("%s answers %q (%w), which should be %s", t.line(port), got, err, t.says))
 		}
 	}
 	if err := errors.Join(wrong...); err != nil {

@@ -156,15 +156,25 @@ func generate(r *rand.Rand) []string {
 		return []string{"SCRIPT", []string{"FLUSH", "KILL"}[r.IntN(2)]}
 	case 23:
 		return [][]string{
-			{"FUNCTION", "LOAD", library}, {"FUNCTION", "LOAD", "REPLACE", library}, {"FUNCTION", "DELETE", "lib"},
-			{"FUNCTION", "KILL"}, {"FUNCTION", "STATS"}, {"FUNCTION", "LIST"},
+			{"FUNCTION", "LOAD", library},
+			{"FUNCTION", "LOAD", "REPLACE", library},
+			{"FUNCTION", "DELETE", "lib"},
+			{"FUNCTION", "KILL"},
+			{"FUNCTION", "STATS"},
+			{"FUNCTION", "LIST"},
 		}[r.IntN(6)]
 	case 24:
 		return []string{"FCALL", "get", "1", key()}
 	case 25:
 		return [][]string{
-			{"CONFIG", "SET", "slowlog-max-len", "77"}, {"CONFIG", "SET", "nothing", "1"}, {"CONFIG", "RESETSTAT"},
-			{"PUBSUB", "CHANNELS"}, {"PUBSUB", "NUMSUB", "a", "b"}, {"PUBSUB", "NUMPAT"}, {"SLOWLOG", "RESET"}, {"CLIENT", "UNPAUSE"},
+			{"CONFIG", "SET", "slowlog-max-len", "77"},
+			{"CONFIG", "SET", "nothing", "1"},
+			{"CONFIG", "RESETSTAT"},
+			{"PUBSUB", "CHANNELS"},
+			{"PUBSUB", "NUMSUB", "a", "b"},
+			{"PUBSUB", "NUMPAT"},
+			{"SLOWLOG", "RESET"},
+			{"CLIENT", "UNPAUSE"},
 		}[r.IntN(8)]
 	case 26:
 		return []string{"LPUSH", "list" + strconv.Itoa(r.IntN(3)), "x"}

@@ -45,7 +45,7 @@ func TestFramingMemory(t *testing.T) {
 			other.roundTrip(t)
 			for range tc.clients {
 				c := other.dial(t)
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				framingFlood(c, tc.in, tc.rest)
 				other.roundTrip(t)
 			}
@@ -72,7 +72,7 @@ func TestFramingMemoryIsShared(t *testing.T) {
 	var clients []*net.TCPConn
 	for i := range 100 {
 		c := other.dial(t)
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		clients = append(clients, c)
 		set := harness.Command("SET", fmt.Sprintf("k%02d", i), value)
 		framingSend(c, set[:len(set)-10])

@@ -160,7 +160,7 @@ func (p *framingParty) dial(t testing.TB) *net.TCPConn {
 func (p *framingParty) all(t testing.TB, pieces ...[]byte) []byte {
 	t.Helper()
 	c := p.dial(t)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	for i, piece := range pieces {
 		if i > 0 {
 			p.roundTrip(t)
