@@ -257,19 +257,20 @@ func TestArity(t *testing.T) {
 
 func TestBlocks(t *testing.T) {
 	for line, want := range map[string]bool{
-		"get k":                                    false,
-		"blpop k 0":                                true,
-		"wait 1 0":                                 true,
-		"subscribe c":                              false,
-		"xread streams s 0":                        false,
-		"XREAD BLOCK 0 STREAMS s $":                true,
-		"xread count 1 block 0 streams s $":        true,
-		"xread count block streams s $":            false,
-		"xread streams block 0":                    false,
-		"xreadgroup group block block streams s >": false,
+		"get k":                         false,
+		"blpop k 0":                     true,
+		"wait 1 0":                      true,
+		"subscribe c":                   false,
+		"xread streams s 0":             false,
+		"XREAD BLOCK 0 STREAMS s $":     true,
+		"xread count block streams s $": false,
+		"xread streams block 0":         false,
+		"xreadgroup group g":            false,
+
+		"xread count 1 block 0 streams s $":                      true,
+		"xreadgroup group block block streams s >":               false,
 		"xreadgroup group streams c block 5 streams s >":         true,
 		"xreadgroup group g c count 1 noack block 5 streams s >": true,
-		"xreadgroup group g": false,
 	} {
 		args := bytesOf(strings.Fields(line))
 		if got := Snapshot().Find(args).Blocks(args); got != want {
