@@ -17,9 +17,13 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // newSidecar runs a sidecar before Redis servers that it knows, with more lines of configuration.
 func newSidecar(t *testing.T, addrs []string, lines ...string) *harness.Sidecar {
 	t.Helper()
-	s := harness.NewSidecar(t, harness.SidecarOptions{
-		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%s]}\n%s\n", strings.Join(addrs, ", "), strings.Join(lines, "\n")),
-	})
+	return newSidecarWith(t, harness.SidecarOptions{}, addrs, lines...)
+}
+
+func newSidecarWith(t *testing.T, o harness.SidecarOptions, addrs []string, lines ...string) *harness.Sidecar {
+	t.Helper()
+	o.Config = fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%s]}\n%s\n", strings.Join(addrs, ", "), strings.Join(lines, "\n"))
+	s := harness.NewSidecar(t, o)
 	if err := harness.Poll(t.Context(), func() error { return upstreamFound(t.Context(), s) }); err != nil {
 		t.Fatal(err)
 	}
