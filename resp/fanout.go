@@ -62,8 +62,11 @@ func (s *session) split(info *command.Info, large bool) bool {
 	for i := first + step; i < len(args) && !several; i += step {
 		several = slot.Of(args[i]) != at
 	}
-	if !several || (len(args)-first)%step != 0 {
-		return s.relay(info, int(at), false) // the node refuses what is no whole number of keys
+	switch {
+	case !several:
+		return s.relay(info, int(at), false)
+	case (len(args)-first)%step != 0: // a node would mind the slots first
+		return s.error(info, "ERR wrong number of arguments for '"+info.Name+"' command")
 	}
 	if !s.mayFanOut() {
 		return false
