@@ -32,21 +32,35 @@ func newSidecarWith(t *testing.T, o harness.SidecarOptions, addrs []string, line
 
 // upstreamFound is nil once the sidecar knows its Redis, which it learns in the background.
 func upstreamFound(ctx context.Context, s *harness.Sidecar) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.AdminURL()+"/readyz?verbose", nil)
-	if err != nil {
-		return err
-	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && !strings.Contains(string(body), "[+] upstream") {
+	body, err := fetch(ctx, s.AdminURL()+"/readyz?verbose")
+	if err == nil && !strings.Contains(body, "[+] upstream") {
 		err = fmt.Errorf("/readyz?verbose answers %q", body)
 	}
 	return err
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	body, err := fetch(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func fetch(ctx context.Context, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // leaves no goroutine behind
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return string(body), err
 }
 
 // newConn connects to a sidecar and says HELLO.

@@ -22,21 +22,22 @@ func TestMemory(t *testing.T) {
 		}
 	}
 
-	const keysOfNode = 300_000
+	const keysOfNode = 200_000
 	for i, n := range cluster.Nodes() {
 		n.MustDo(t, "DEBUG", "POPULATE", fmt.Sprint(keysOfNode), fmt.Sprintf("a:key:with:a:name:%d", i))
 	}
-	for range 3 {
+	for range 2 {
 		if got := len(do(t, c, "KEYS", "*").Elems); got != 3*keysOfNode {
 			t.Fatalf("KEYS: %d elements", got)
 		}
 		bounded("KEYS")
 	}
 
+	const values = 100 // of 1 MiB
 	mget := []string{"MGET"}
 	var live string // a key of a node that is not paused
 	paused := cluster.Nodes()[1]
-	for i := range 150 {
+	for i := range values {
 		key := fmt.Sprint("big", i)
 		mget = append(mget, key)
 		if got := c.MustDo(t, "SET", key, fmt.Sprint(i, strings.Repeat("v", 1<<20))); got != "+OK\r\n" {
@@ -76,7 +77,7 @@ func TestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		v, err := harness.Decode(raw)
-		if err != nil || len(v.Elems) != 150 {
+		if err != nil || len(v.Elems) != values {
 			t.Fatalf("%.100q: %v", raw, err)
 		}
 		for i, e := range v.Elems {

@@ -90,9 +90,9 @@ func TestScan(t *testing.T) {
 			}
 		}
 		for want, args := range map[string][]string{
-			"-ERR invalid cursor\r\n":                                {"SCAN", "x"},
-			"-ERR syntax error\r\n":                                  {"SCAN", "0", "COUNT"},
-			"-ERR value is not an integer or out of range\r\n":       {"SCAN", "0", "COUNT", "x"},
+			"-ERR invalid cursor\r\n":                               {"SCAN", "x"},
+			"-ERR syntax error\r\n":                                 {"SCAN", "0", "COUNT"},
+			"-ERR value is not an integer or out of range\r\n":      {"SCAN", "0", "COUNT", "x"},
 			"-ERR wrong number of arguments for 'scan' command\r\n": {"SCAN"},
 		} {
 			if got := c.MustDo(t, args...); got != want {

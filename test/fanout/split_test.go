@@ -99,7 +99,7 @@ func TestCrossSlot(t *testing.T) {
 	for line, want := range map[string][]string{
 		"crossSlot: split": {
 			"+OK\r\n", "*2\r\n$1\r\n1\r\n$1\r\n2\r\n", "*2\r\n$-1\r\n$1\r\n1\r\n", ":2\r\n", ":2\r\n", ":0\r\n",
-			refused, ":1\r\n", refused, refused, refused, odd, "-ERR wrong number of arguments for 'mget' command\r\n", refused,
+			refused, ":1\r\n", refused, refused, odd, odd, "-ERR wrong number of arguments for 'mget' command\r\n", refused,
 		},
 		"crossSlot: error": {
 			refused, refused, "*2\r\n$-1\r\n$-1\r\n", refused, refused, ":0\r\n",
@@ -112,6 +112,27 @@ func TestCrossSlot(t *testing.T) {
 			if got := c.MustDo(t, args...); got != want[i] {
 				t.Errorf("%s: %q: %q, want %q", line, args, got, want[i])
 			}
+		}
+	}
+}
+
+// A command counts once, however many parts it has, and as what its reply is.
+func TestCountedOnce(t *testing.T) {
+	cluster := harness.NewCluster(t, harness.ClusterOptions{})
+	sidecar := newSidecar(t, cluster.Addrs())
+	c := newConn(t, sidecar, 2)
+	c.MustDo(t, "MGET", "a", "b", "c", "d", "e")
+	c.MustDo(t, "KEYS", "*")
+	c.MustDo(t, "SCAN", "0")
+	c.MustDo(t, "RANDOMKEY")
+	c.MustDo(t, "SCRIPT", "KILL") // is an error
+	text := get(t, sidecar.AdminURL()+"/metrics")
+	for _, want := range []string{
+		`{command="mget",outcome="ok"} 1`, `{command="keys",outcome="ok"} 1`, `{command="scan",outcome="ok"} 1`,
+		`{command="randomkey",outcome="ok"} 1`, `{command="script|kill",outcome="error"} 1`,
+	} {
+		if !strings.Contains(text, "readthrough_commands_total"+want+"\n") {
+			t.Errorf("the metrics lack %s:\n%s", want, text)
 		}
 	}
 }
