@@ -18,7 +18,8 @@ type blocked struct {
 	link     relay.Link
 	id       int64 // of the link in Redis; 0 while it is unknown
 	attempts int
-	deadline time.Time
+	latest   time.Time // redirect
+	deadline time.Time // for redirects that follow each other
 }
 
 // block sends a blocking command. Those behind it wait for its reply.
@@ -36,6 +37,9 @@ func (s *session) block(info *command.Info) bool {
 	return true
 }
 
+// demoted begins what a node says to its blocked clients when it becomes a replica. It then closes their connections.
+var demoted = []byte("-UNBLOCKED force unblock ")
+
 var askingText = []byte("*1\r\n$6\r\nASKING\r\n")
 
 func (b *blocked) sendTo(link relay.Link, asking bool) {
@@ -51,7 +55,8 @@ func (b *blocked) sendTo(link relay.Link, asking bool) {
 func (b *blocked) reply(part []byte, first, last bool) (kept bool) {
 	s := b.s
 	if first && part[0] == '-' {
-		if addr, ask, is := s.lane.Redirected(part, b.link.Addr()); is && b.again(addr, ask) {
+		addr, ask, is := s.lane.Redirected(part, b.link.Addr())
+		if (is || bytes.HasPrefix(part, demoted)) && b.again(addr, ask) {
 			return true
 		}
 	}
@@ -65,13 +70,14 @@ func (b *blocked) reply(part []byte, first, last bool) (kept bool) {
 func (b *blocked) again(addr string, ask bool) bool {
 	s := b.s
 	now := s.front.loop.Now()
-	if b.deadline.IsZero() {
-		b.deadline = now.Add(settling)
+	if now.Sub(b.latest) > settling {
+		b.attempts, b.deadline = 0, now.Add(settling)
 	}
+	b.latest = now
 	if b.attempts++; now.After(b.deadline) {
 		return false
 	}
-	b.link.Release(true)
+	b.link.Release(addr != "")
 	b.link = nil
 	if addr != "" {
 		b.sendTo(s.lane.LinkTo(addr), ask)

@@ -21,8 +21,12 @@ type fanout struct {
 	// respond makes what can be made of the reply. It is called whenever more of a part's reply has come.
 	respond func(f *fanout)
 	order   []int32 // of a split command: for each key, the index of its part
-	next    int     // of parts that are answered one after the other: the index of the one whose turn it is
+	opened  int     // parts of whose reply at least the header has come
+	kind    byte    // of the first of these
+	uneven  bool    // the replies are not all aggregates of one kind, of as many elements as the part has keys
+	next    int     // the index of the key, or of the part, whose turn it is
 	cursor  cursor  // of SCAN
+	kept    int     // bytes of replies that were not passed on
 
 	unused *fanout // the next one in the front's list
 }
@@ -33,8 +37,9 @@ type part struct {
 	fanout *fanout
 	link   relay.Link // that carries it; nil: the lane does
 	keys   int        // of a split command
-	reply  []byte     // what has come of it and was not passed on; before the part is sent, its command
+	reply  stream     // before the part is sent, its command
 	done   bool
+	held   bool // was ahead of its turn when last heard of
 	failed bool // the reply is an error of the sidecar's own
 }
 
@@ -45,6 +50,9 @@ const partSize = 256
 // split sends a command to the slots of its keys, side by side, unless all are of one.
 func (s *session) split(info *command.Info, large bool) bool {
 	first, step := info.FirstKey(), info.KeyStep
+	if large && s.collect() {
+		return false
+	}
 	if large || !s.front.splits || s.commands.Arguments() <= first || !s.front.side.Server().Cluster {
 		return s.relay(info, s.slotOf(info, large), large)
 	}
@@ -54,14 +62,20 @@ func (s *session) split(info *command.Info, large bool) bool {
 	for i := first + step; i < len(args) && !several; i += step {
 		several = slot.Of(args[i]) != at
 	}
-	if !several || (len(args)-first)%step != 0 {
-		return s.relay(info, int(at), false) // the node refuses what is no whole number of keys
+	switch {
+	case !several:
+		return s.relay(info, int(at), false)
+	case (len(args)-first)%step != 0: // a node would mind the slots first
+		return s.error(info, "ERR wrong number of arguments for '"+info.Name+"' command")
 	}
 	if !s.mayFanOut() {
 		return false
 	}
 	f := s.fanOut(info)
 	f.respond = (*fanout).merged
+	if info.Response == command.ResponseDefault {
+		f.respond = (*fanout).ordered
+	}
 	f.divide(args, first, step)
 	f.send(len(s.commands.Raw))
 	return true
@@ -82,15 +96,15 @@ func (f *fanout) divide(args [][]byte, first, step int) {
 	for i := range f.parts {
 		t := &f.parts[i]
 		indexes[t.Slot] = 0
-		t.reply = appendHeader(t.reply, '*', first+t.keys*step)
+		t.reply.bytes = appendHeader(t.reply.bytes, '*', first+t.keys*step)
 		for _, arg := range args[:first] {
-			t.reply = redcon.AppendBulk(t.reply, arg)
+			t.reply.bytes = redcon.AppendBulk(t.reply.bytes, arg)
 		}
 	}
 	for i, n := range f.order {
 		t := &f.parts[n]
 		for _, arg := range args[first+i*step:][:step] {
-			t.reply = redcon.AppendBulk(t.reply, arg)
+			t.reply.bytes = redcon.AppendBulk(t.reply.bytes, arg)
 		}
 	}
 }
@@ -105,29 +119,37 @@ func (s *session) spread(info *command.Info, large bool) bool {
 		nodes = nodes[:min(1, len(nodes))]
 	default: // all
 	}
-	// A connection whose command keeps the node busy is not read by it: what is let through then must not wait behind that command.
+	// A node that is kept busy by a command does not read its connection: what it lets through then must not wait there. Lists may be
+	// large, and wait for each other's beginning: others must not wait behind them.
 	busy := info.Flags.Has(command.FlagAllowBusy)
+	lists := info.Response == command.ResponseDefault
+	apart := busy || lists
 	switch {
 	case len(nodes) == 0, len(nodes) == 1 && !busy:
 		return s.relay(info, relay.AnyNode, large)
+	case large && s.collect():
+		return false
 	case large:
 		s.discardLarge(true)
 		return s.error(info, string(errLarge))
-	case busy && !s.quiet(), !s.mayFanOut():
+	case apart && !s.quiet(), !s.mayFanOut():
 		return false
 	}
 	f := s.fanOut(info)
 	f.respond = (*fanout).merged
-	if info.Response == command.ResponseDefault {
+	if lists {
 		f.respond = (*fanout).joined
 	}
 	for _, node := range nodes {
 		t := f.add()
 		t.address(node)
-		t.reply = append(t.reply, s.commands.Raw...)
-		if busy {
+		t.reply.bytes = append(t.reply.bytes, s.commands.Raw...)
+		if apart {
 			t.link = s.lane.LinkTo(node.Addr)
 		}
+	}
+	if apart {
+		s.paused = forQuiet // the session's later commands may not overtake this one
 	}
 	f.send(len(s.commands.Raw))
 	return true
@@ -166,7 +188,7 @@ func (s *session) randomKey(info *command.Info, large bool) bool {
 	for i := range nodes {
 		t := f.add()
 		t.address(nodes[(from+i)%len(nodes)])
-		t.reply = append(t.reply, s.commands.Raw...)
+		t.reply.bytes = append(t.reply.bytes, s.commands.Raw...)
 	}
 	s.paused = forQuiet // the later questions may not come after the session's later commands
 	s.send(f.place, len(s.commands.Raw)+len(f.parts)*partSize)
@@ -180,8 +202,8 @@ func (f *fanout) firstKey() {
 	t := &f.parts[f.next]
 	switch {
 	case !t.done:
-	case !isNull(t.reply) || f.next == len(f.parts)-1:
-		f.complete(t.reply, t.failed)
+	case !isNull(t.reply.bytes) || f.next == len(f.parts)-1:
+		f.complete(t.reply.bytes, t.failed)
 	default:
 		f.next++
 		f.left = 1
@@ -204,6 +226,7 @@ func (s *session) fanOut(info *command.Info) *fanout {
 		f.unused = nil
 	}
 	f.place = front.take(s, info)
+	f.place.fanout = f
 	return f
 }
 
@@ -217,7 +240,7 @@ func (f *fanout) add() *part {
 	}
 	t := &f.parts[n]
 	p := f.place
-	*t = part{fanout: f, reply: t.reply[:0]}
+	*t = part{fanout: f, reply: stream{bytes: t.reply.bytes[:0]}}
 	t.Owner, t.Safe = &p.session.owner, p.info.Repeatable
 	return t
 }
@@ -233,8 +256,8 @@ func (f *fanout) send(size int) {
 
 func (t *part) send() {
 	t.Sink = t
-	raw := t.reply
-	t.reply = raw[:0]
+	raw := t.reply.bytes
+	t.reply.bytes = raw[:0]
 	if t.link != nil {
 		t.link.Send(&t.Request, raw)
 		return
@@ -245,29 +268,51 @@ func (t *part) send() {
 // Reply implements relay.Sink.
 func (t *part) Reply(_ *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
-	if s := f.place.session; s != nil {
-		t.reply = append(t.reply, b...)
-		s.wait(len(b))
+	if f.place.session != nil {
+		t.add(b)
 	}
 	if last {
 		t.end()
 	}
-	return f.proceed()
+	return f.proceed(t)
+}
+
+// add takes in the next bytes of the reply.
+func (t *part) add(b []byte) {
+	f := t.fanout
+	r := &t.reply
+	opened := r.header > 0
+	r.add(b)
+	f.keep(len(b))
+	if opened || r.header == 0 {
+		return
+	}
+	if f.opened == 0 {
+		f.kind = r.kind
+	}
+	f.opened++
+	f.uneven = f.uneven || r.count < 0 || r.kind != f.kind || t.keys > 0 && r.count != t.keys
+}
+
+// keep counts n bytes more that are kept.
+func (f *fanout) keep(n int) {
+	f.kept += n
+	f.place.session.wait(n)
 }
 
 // Fail implements relay.Sink.
 func (t *part) Fail(_ *relay.Request, err error) {
 	f := t.fanout
 	if s := f.place.session; s != nil && f.place.begun {
-		s.kill("connection to Redis was lost in the middle of a reply")
+		s.kill(lostWithin)
 	} else if s != nil {
-		s.wait(-len(t.reply))
-		t.reply = appendError(t.reply[:0], err)
-		t.failed = true
-		s.wait(len(t.reply))
+		f.keep(-len(t.reply.bytes))
+		t.reply = stream{bytes: appendError(t.reply.bytes[:0], err)}
+		t.failed, f.uneven = true, true
+		f.keep(len(t.reply.bytes))
 	}
 	t.end()
-	f.proceed()
+	f.proceed(t)
 }
 
 // end notes that a part is answered.
@@ -279,14 +324,32 @@ func (t *part) end() {
 	}
 }
 
-// proceed makes what can be made of the reply. It is false when the session wants no more of it for now.
-func (f *fanout) proceed() (ready bool) {
-	if f.left == 0 && f.abandoned() || f.place.session == nil {
-		return true
-	}
+// proceed makes what can be made of the reply now that more of a part has come. It is false when the session wants no more from
+// there for now.
+func (f *fanout) proceed(t *part) (ready bool) {
 	p := f.place
-	f.respond(f)
-	return f.place != p || p.session.readyFor(p)
+	if p.session != nil {
+		f.respond(f)
+	}
+	switch {
+	case f.place != p: // it is complete
+		return true
+	case p.session != nil && f.ahead(t):
+		t.held = true
+		return false
+	case p.session != nil:
+		return p.session.readyFor(p)
+	case f.left == 0:
+		p.front.put(p)
+	}
+	return true
+}
+
+// drop frees what was kept for a session that has left.
+func (f *fanout) drop() {
+	for i := range f.parts {
+		f.parts[i].reply = stream{}
+	}
 }
 
 // abandoned tells whether the session has left, and then gives the place back, to which nothing more comes.
@@ -306,21 +369,17 @@ func (f *fanout) merged() {
 	p := f.place
 	info := p.info
 	if t := f.decisive(info.Response); t != nil {
-		f.complete(t.reply, t.failed)
+		f.complete(t.reply.bytes, t.failed)
 		return
 	}
 	front := p.front
 	replies := front.replies[:0]
 	for i := range f.parts {
-		replies = append(replies, f.parts[i].reply)
+		replies = append(replies, f.parts[i].reply.bytes)
 	}
 	front.replies = replies
 	var ok bool
-	if len(f.order) > 0 && info.Response == command.ResponseDefault {
-		front.merged, ok = inOrder(front.merged[:0], f.order, replies)
-	} else {
-		front.merged, ok = merge(front.merged[:0], info.Response, replies)
-	}
+	front.merged, ok = merge(front.merged[:0], info.Response, replies)
 	clear(replies)
 	if ok {
 		f.complete(front.merged, false)
@@ -345,7 +404,7 @@ func (f *fanout) refuse(err error) { f.complete(appendError(nil, err), true) }
 func (f *fanout) decisive(how command.Response) *part {
 	one := how == command.ResponseOneSucceeded
 	for i := range f.parts {
-		if t := &f.parts[i]; isError(t.reply) != one {
+		if t := &f.parts[i]; isError(t.reply.bytes) != one {
 			return t
 		}
 	}
@@ -355,47 +414,93 @@ func (f *fanout) decisive(how command.Response) *part {
 	return nil
 }
 
-// joined passes on the elements of one part after the other, once it is sure that all are of one kind and none is an error. What
-// comes first goes to the client while the rest is still coming, since lists of all keys may be large.
-func (f *fanout) joined() {
+// ordered answers with an array of the elements for each key. A small one leaves when all parts are answered, so that the first error
+// in the order of the keys can take its place. A large one is not kept for that: it leaves as it comes, and an error that is met
+// then ends the session.
+func (f *fanout) ordered() {
 	p := f.place
+	s := p.session
 	if !p.begun {
-		var kind byte
-		total := 0
-		for i := range f.parts {
-			t := &f.parts[i]
-			of, n, size := header(t.reply)
-			switch {
-			case size == 0 && !t.done:
-				return
-			case n < 0, i > 0 && of != kind:
-				f.merged()
-				return
-			}
-			kind = of
-			total += n
-		}
-		f.begin(kind, total)
-		for i := range f.parts {
-			_, _, size := header(f.parts[i].reply)
-			f.parts[i].passed(size)
-		}
-	}
-	for ; f.next < len(f.parts); f.next++ {
-		t := &f.parts[f.next]
-		p.answer(t.reply, false)
-		t.passed(len(t.reply))
-		if !t.done {
+		switch {
+		case f.left == 0 && f.uneven:
+			f.merged()
+			return
+		case f.left > 0 && (f.uneven || f.kept < s.front.allowed.replies):
 			return
 		}
+		f.begin('*', len(f.order))
 	}
-	f.complete(nil, false)
+	if f.uneven {
+		s.kill(lostWithin)
+		return
+	}
+	held := false // a part whose turn has come
+	f.next = inOrder(f.order, f.next, func(n int32) *stream {
+		t := &f.parts[n]
+		held = held || t.held
+		t.held = false
+		return &t.reply
+	}, f.pass)
+	if held {
+		s.owner.Resume()
+	}
+	if f.next == len(f.order) {
+		f.complete(nil, false)
+	}
 }
 
-// passed gives up the first n bytes of what is kept of a reply.
-func (t *part) passed(n int) {
-	t.reply = t.reply[:copy(t.reply, t.reply[n:])]
-	t.fanout.place.session.wait(-n)
+// ahead tells whether a part is to wait for others, so that less has to be kept: a list for the beginning of the others, the part of a
+// split command for that of the keys before its first one. Those it waits for do not stand behind it on its connection, which has the
+// parts in the order of their first keys - unless they are being sent again.
+func (f *fanout) ahead(t *part) bool {
+	p := f.place
+	s := p.session
+	switch {
+	case f.kept < s.front.allowed.replies || f.uneven || s.first != p:
+		return false
+	case len(f.order) > 0:
+		return p.begun && !t.reply.within && s.owner.Gated == 0
+	}
+	return !p.begun && t.link != nil
+}
+
+// joined passes on the elements of all parts as they come, once it is sure that none is an error: lists of all keys may be large, and
+// their order means nothing.
+func (f *fanout) joined() {
+	p := f.place
+	switch {
+	case p.begun:
+	case f.uneven:
+		p.session.owner.Resume() // all have to come to their end
+		f.merged()
+		return
+	case f.opened < len(f.parts):
+		return
+	default:
+		total := 0
+		for i := range f.parts {
+			total += f.parts[i].reply.count
+		}
+		f.begin(f.parts[0].reply.kind, total)
+		p.session.owner.Resume() // those that have waited
+	}
+	for i := range f.parts {
+		f.pass(f.parts[i].reply.elements())
+	}
+	if f.left == 0 {
+		f.complete(nil, false)
+	}
+}
+
+// lostWithin is why a session ends in the middle of a reply, the rest of which will not come.
+const lostWithin = "connection to Redis was lost, or an error met, in the middle of a reply"
+
+// pass passes on bytes that were kept.
+func (f *fanout) pass(b []byte) {
+	if len(b) > 0 {
+		f.place.answer(b, false)
+		f.keep(-len(b))
+	}
 }
 
 // begin begins the reply with the header of an aggregate of n elements, or pairs of them.
@@ -408,7 +513,7 @@ func (f *fanout) begin(kind byte, n int) {
 // complete ends the reply with b. failed says that it is an error of the sidecar's own.
 func (f *fanout) complete(b []byte, failed bool) {
 	p := f.place
-	front, s := p.front, p.session
+	front := p.front
 	switch {
 	case p.begun:
 	case failed:
@@ -416,10 +521,8 @@ func (f *fanout) complete(b []byte, failed bool) {
 	default:
 		front.stats.replied(p.info, isError(b))
 	}
-	for i := range f.parts {
-		s.wait(-len(f.parts[i].reply))
-	}
-	f.place = nil
+	f.keep(-f.kept)
+	f.place, p.fanout = nil, nil
 	p.answer(b, true)
 	front.putFanout(f)
 }
@@ -433,8 +536,8 @@ func (f *front) putFanout(o *fanout) {
 		o.parts, o.order = nil, nil
 	}
 	for i := range o.parts {
-		if cap(o.parts[i].reply) > maxKeptReply {
-			o.parts[i].reply = nil
+		if cap(o.parts[i].reply.bytes) > maxKeptReply {
+			o.parts[i].reply.bytes = nil
 		}
 	}
 	*o = fanout{parts: o.parts[:0], order: o.order[:0], unused: f.fanouts}

@@ -15,9 +15,15 @@ func (s *session) use(id relay.Identity) error {
 	if s.lane != nil && id == s.identity && !s.ownsLane && len(s.settings) == 0 {
 		return nil
 	}
+	if id != s.identity && (s.subscriber != nil || len(s.monitors) > 0) {
+		return errSubscribed
+	}
 	lane, err := s.joinLane(id)
 	if err != nil {
 		return err
+	}
+	if s.transaction != nil {
+		s.transaction.unbind()
 	}
 	if s.lane != nil {
 		s.lane.Release()
@@ -25,6 +31,9 @@ func (s *session) use(id relay.Identity) error {
 	s.lane, s.identity, s.epoch, s.ownsLane = lane, id, lane.Epoch(), len(s.settings) > 0
 	return nil
 }
+
+// errSubscribed is the answer to what would change the connections of a session to which Redis sends by itself.
+const errSubscribed = relay.Error("ERR user, protocol and database cannot change while there are subscriptions, or MONITOR: end them first")
 
 // check has Redis itself judge an identity, since only it knows its users, and moves the session to it. Then then answers.
 func (s *session) check(info *command.Info, as, id relay.Identity, then func() []byte) {

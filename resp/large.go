@@ -90,5 +90,17 @@ func (s *session) breakLarge() {
 	}
 }
 
+// maxCollected is the size in bytes up to which a large command is collected all the same, when it can be handled only as a whole.
+const maxCollected = 4 << 20
+
+// collect has a large command seen again when it is whole. It is false when it is larger than that.
+func (s *session) collect() bool {
+	if s.commands.Limit == maxCollected {
+		return false
+	}
+	s.commands.Limit = maxCollected
+	return true
+}
+
 // errLarge is the answer to a large command of a kind that has no use for so much.
 const errLarge = relay.Error("ERR this command is larger than it can be")

@@ -99,6 +99,9 @@ func (s *session) reset(info *command.Info, _ [][]byte) bool {
 	if s.subscriber != nil {
 		s.subscriber.over()
 	}
+	if s.transaction != nil {
+		s.transaction.over(false)
+	}
 	if err := s.use(s.front.identity()); err != nil {
 		return s.error(info, err.Error())
 	}

@@ -84,30 +84,94 @@ func union(dst []byte, replies [][]byte) (_ []byte, ok bool) {
 	return append(appendHeader(dst, replies[0][0], len(seen)), all...), true
 }
 
-// inOrder appends to dst an array of the elements of all replies: order names, for each, the reply whose next one it is. ok is
-// false where a reply is no array of as many elements as order names it.
-func inOrder(dst []byte, order []int32, replies [][]byte) (_ []byte, ok bool) {
-	elements := make([][][]byte, len(replies))
-	for i, reply := range replies {
-		if reply[0] != '*' {
-			return dst, false
-		}
-		elements[i] = frame.Elements(reply)
+// stream is a reply as it comes, an aggregate mostly, from whose beginning elements are taken.
+type stream struct {
+	bytes  []byte // what is kept of it, the taken ones first
+	taken  int    // of bytes
+	kind   byte   // of the reply; with the number of elements, or of pairs in a map, and the size of the header, once that has come
+	count  int
+	header int
+	within bool          // behind the header
+	inner  frame.Replies // finds where the next element ends
+}
+
+// add takes in the next bytes.
+func (r *stream) add(b []byte) {
+	if r.taken > len(r.bytes)/2 {
+		r.bytes = r.bytes[:copy(r.bytes, r.rest())]
+		r.taken = 0
 	}
-	dst = appendHeader(dst, '*', len(order))
-	for _, i := range order {
-		if len(elements[i]) == 0 {
-			return dst, false
-		}
-		dst = append(dst, elements[i][0]...)
-		elements[i] = elements[i][1:]
+	r.bytes = append(r.bytes, b...)
+	if r.header == 0 {
+		r.kind, r.count, r.header = header(r.bytes)
 	}
-	for _, left := range elements {
-		if len(left) > 0 {
-			return dst, false
+}
+
+// rest are the bytes that were not taken.
+func (r *stream) rest() []byte { return r.bytes[r.taken:] }
+
+// take takes n bytes. They are valid until the next add.
+func (r *stream) take(n int) []byte {
+	b := r.rest()[:n]
+	r.taken += n
+	if r.taken == len(r.bytes) {
+		r.taken = 0
+		if r.bytes = r.bytes[:0]; cap(r.bytes) > maxKeptReply {
+			r.bytes = nil
 		}
 	}
-	return dst, true
+	return b
+}
+
+// enter takes the header, and tells whether it has come.
+func (r *stream) enter() bool {
+	if !r.within && r.header > 0 {
+		r.take(r.header)
+		r.within = true
+	}
+	return r.within
+}
+
+// next takes what has come of the next element. whole tells that it ends there.
+func (r *stream) next() (b []byte, whole bool) {
+	if !r.enter() {
+		return nil, false
+	}
+	n, err := r.inner.Next(r.rest()) // a whole reply was framed: there is no error
+	if n == 0 || err != nil {
+		return r.take(r.inner.Take()), false
+	}
+	return r.take(n), true
+}
+
+// elements takes the elements that have come whole.
+func (r *stream) elements() []byte {
+	if !r.enter() {
+		return nil
+	}
+	size := 0
+	for rest := r.rest(); size < len(rest); {
+		n, err := r.inner.Next(rest[size:])
+		if n == 0 || err != nil {
+			break
+		}
+		size += n
+	}
+	return r.take(size)
+}
+
+// inOrder passes the elements of several replies to emit, as far as they have come: order names, for each element from next on, the
+// reply whose first one it is. It returns the index of the element that has not come whole.
+func inOrder(order []int32, next int, reply func(n int32) *stream, emit func(b []byte)) int {
+	for ; next < len(order); next++ {
+		r := reply(order[next])
+		b, whole := r.next()
+		emit(b)
+		if !whole {
+			break
+		}
+	}
+	return next
 }
 
 // header reads the header of a reply of which at least the beginning is there: its type, its number of elements, or of pairs in a

@@ -18,8 +18,9 @@ type place struct {
 	info    *command.Info // nil for a command that nobody knows
 	next    *place        // behind it in the session, or in the front's list of unused ones
 
-	waiting   []byte // of the reply, until it is this one's turn
-	begun     bool   // a part of the reply has come
+	fanout    *fanout // that makes the reply; nil: one request does
+	waiting   []byte  // of the reply, until it is this one's turn
+	begun     bool    // a part of the reply has come
 	done      bool
 	held      bool // the session has refused a part of the reply for now
 	relayed   bool // counted in session.outstanding, and size in session.inFlight

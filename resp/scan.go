@@ -151,12 +151,12 @@ func (s *session) scan(info *command.Info, large bool) bool {
 	f.cursor = c
 	t := f.add()
 	t.address(node.Node)
-	t.reply = appendHeader(t.reply, '*', len(args))
+	t.reply.bytes = appendHeader(t.reply.bytes, '*', len(args))
 	for i, arg := range args {
 		if i == 1 {
 			arg = strconv.AppendUint(front.scratch[:0], c.node, 10)
 		}
-		t.reply = redcon.AppendBulk(t.reply, arg)
+		t.reply.bytes = redcon.AppendBulk(t.reply.bytes, arg)
 	}
 	f.send(len(s.commands.Raw))
 	return true
@@ -168,11 +168,11 @@ func (f *fanout) scanned() {
 	if !t.done {
 		return
 	}
-	if isError(t.reply) {
-		f.complete(t.reply, t.failed)
+	if isError(t.reply.bytes) {
+		f.complete(t.reply.bytes, t.failed)
 		return
 	}
-	page := frame.Elements(t.reply)
+	page := frame.Elements(t.reply.bytes)
 	if len(page) != 2 {
 		f.disagree()
 		return

@@ -78,7 +78,9 @@ type session struct {
 func (s *session) Data(b []byte) (used int) {
 	s.reading = true
 	s.active = s.front.loop.Now()
-	s.commands.Limit = s.front.allowed.command
+	if s.commands.Limit < maxCollected {
+		s.commands.Limit = s.front.allowed.command
+	}
 	used = s.read(b)
 	s.reading = false
 	s.backpressure()
@@ -120,9 +122,15 @@ func (s *session) read(b []byte) (used int) {
 		}
 		if s.commands.N > 0 && !s.command(status == frame.Large) {
 			s.commands.Unread()
+			if s.paused == going {
+				continue // it is to be collected
+			}
 			break
 		}
 		used += n
+		if s.commands.Limit == maxCollected {
+			s.commands.Limit = s.front.allowed.command
+		}
 		s.located = nil
 	}
 	return used
@@ -350,6 +358,9 @@ func (s *session) leave() {
 	for p := s.first; p != nil; {
 		next := p.next
 		p.session, p.next, p.waiting = nil, nil, nil
+		if p.fanout != nil {
+			p.fanout.drop()
+		}
 		if p.done || !p.relayed {
 			s.front.put(p)
 		}

@@ -137,10 +137,6 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 		case command.ActionQuit:
 			return s.quit(info, nil)
 		case command.ActionReset:
-			if !s.quiet() {
-				return false
-			}
-			t.over(false)
 			return s.local(info, false)
 		case command.ActionMulti, command.ActionWatch, command.ActionUnwatch:
 		default:
@@ -289,6 +285,11 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	case index >= 0:
 		t.text[index].place = nil
 	}
+	if t.changed && p.info.Action == command.ActionExec { // DISCARD went in its place
+		t.over(true)
+		p.answer(t.nothing(), true)
+		return true
+	}
 	if last && t.ending && t.due == 0 {
 		t.over(true)
 	}
@@ -298,8 +299,7 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 // unwatchable answers a WATCH that was redirected. Its keys count as changed, so that EXEC answers null and the client begins
 // again, by when it is known who owns the slot.
 func (t *transaction) unwatchable(p *place) {
-	t.drop()
-	t.changed = true
+	t.unbind()
 	p.answer([]byte("+OK\r\n"), true)
 }
 
@@ -338,10 +338,7 @@ func (t *transaction) slot() int {
 
 // reopen says the text again over another link. The replies to what was answered already are not passed on.
 func (t *transaction) reopen(link relay.Link) {
-	if t.watching {
-		t.watching, t.changed = false, true
-	}
-	t.drop()
+	t.unbind()
 	t.open(link)
 	link.Send(t.silent(), multiText)
 	for _, e := range t.text {
@@ -350,7 +347,11 @@ func (t *transaction) reopen(link relay.Link) {
 			continue
 		}
 		t.due++
-		link.Send(&e.place.Request, e.raw)
+		raw := e.raw
+		if t.changed && e.place.info.Action == command.ActionExec {
+			raw = discardText
+		}
+		link.Send(&e.place.Request, raw)
 		if t.link != link {
 			return // lost already
 		}
@@ -389,6 +390,12 @@ func (silence) Reply(*relay.Request, []byte, bool) bool { return true }
 
 // Fail implements relay.Sink.
 func (silence) Fail(*relay.Request, error) {}
+
+// unbind leaves the node. Another one cannot tell what has become of what was watched: it counts as changed.
+func (t *transaction) unbind() {
+	t.changed = t.changed || t.watching
+	t.drop()
+}
 
 // drop gives up the link in the middle of the transaction.
 func (t *transaction) drop() {

@@ -123,7 +123,7 @@ func (s *Side) Stats() Stats {
 func (s *Side) Lane(id relay.Identity) (relay.Lane, error) {
 	l := s.lanes[id]
 	if l == nil {
-		if len(s.lanes) >= maxLanes {
+		if len(s.lanes) >= maxLanes && !s.evict() {
 			return nil, errLanes
 		}
 		l = s.newLane(id)
@@ -131,6 +131,22 @@ func (s *Side) Lane(id relay.Identity) (relay.Lane, error) {
 	}
 	l.users++
 	return l, nil
+}
+
+// evict closes the lane that has been without sessions for longest. It is false when all have some.
+func (s *Side) evict() bool {
+	var oldest *lane
+	for _, l := range s.lanes {
+		if l.users == 0 && (oldest == nil || l.idle.Before(oldest.idle)) {
+			oldest = l
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	oldest.close()
+	delete(s.lanes, oldest.identity)
+	return true
 }
 
 const errLanes = relay.Error("UPSTREAMBUSY too many users and databases are in use at once: close some connections")

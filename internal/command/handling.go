@@ -18,7 +18,7 @@ const (
 	// Split: as ByKey while all keys are of one slot; else one command for each
 	// slot, made of the name and, for each of its keys, the Info.KeyStep
 	// arguments that begin with the key. The replies are merged by Info.Response.
-	// A last key with too few arguments makes it one for ByKey, to be refused.
+	// A last key with too few arguments makes it one with the wrong number of them.
 	Split
 	// AllShards: sent to every master, the replies merged by Info.Response.
 	AllShards

@@ -149,7 +149,7 @@ func TestUnknownCommands(t *testing.T) {
 			}
 		}
 	}
-	if n := calls(t, redis, "command|info"); n != 1 {
+	if n := calls(t, redis, "command|info"); n < 1 || n > 2 { // twice if what was unknown before the table came was asked about again
 		t.Errorf("Redis was asked %d times", n)
 	}
 	// Nobody makes it remember, or ask, without a bound.

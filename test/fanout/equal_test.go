@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	seeds          = 4
-	commandsOfSeed = 400
+	seeds          = 8
+	commandsOfSeed = 1000
 )
 
 // TestEqualsStandalone holds that the sidecar before three masters answers what one standalone Redis does.

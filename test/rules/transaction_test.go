@@ -1,0 +1,220 @@
+package rules
+
+import (
+	"testing"
+
+	"readthrough/internal/slot"
+	"readthrough/test/harness"
+)
+
+// move gives the slot of a key to another master.
+func (w *world) move(t testing.TB, key string) {
+	t.Helper()
+	if err := w.cluster.MigrateSlot(t.Context(), int(slot.Of([]byte(key))), w.other(t, key)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begin begins to move the slot of a key, and moves the keys that there are.
+func (w *world) begin(t testing.TB, key string) *harness.Migration {
+	t.Helper()
+	m, err := w.cluster.BeginMigration(t.Context(), int(slot.Of([]byte(key))), w.other(t, key))
+	if err == nil {
+		_, err = m.MoveKeys(t.Context(), 100)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func finish(t testing.TB, m *harness.Migration) {
+	t.Helper()
+	if err := m.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const queued, ok = "+QUEUED\r\n", "+OK\r\n"
+
+// A transaction whose slot moves runs on the new node, once and whole, and its client does not notice.
+func TestATransactionFollowsItsSlot(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect(t)
+	for _, test := range []struct {
+		name string
+		// do moves the slot around the two commands of the transaction.
+		do func(t *testing.T, first, second, exec func())
+	}{
+		{"before EXEC", func(t *testing.T, first, second, exec func()) {
+			first()
+			second()
+			w.move(t, "{t}")
+			exec()
+		}},
+		{"between the commands", func(t *testing.T, first, second, exec func()) {
+			first()
+			w.move(t, "{t}")
+			second()
+			exec()
+		}},
+		{"before the first command", func(t *testing.T, first, second, exec func()) {
+			w.move(t, "{t}")
+			first()
+			second()
+			exec()
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			send(t, c, "DEL {t}s {t}n")
+			read(t, c)
+			do(t, c, "MULTI", ok)
+			test.do(t,
+				func() { do(t, c, "SET {t}s v", queued) },
+				func() { do(t, c, "INCR {t}n", queued) },
+				func() { do(t, c, "EXEC", "*2\r\n+OK\r\n:1\r\n") })
+			do(t, c, "MGET {t}s {t}n", "*2\r\n$1\r\nv\r\n$1\r\n1\r\n")
+		})
+	}
+	// While the keys are on their way no node has all of them: the client waits.
+	do(t, c, "MULTI", ok)
+	m := w.begin(t, "{t}")
+	send(t, c, "SET {t}s w", "INCR {t}n", "EXEC")
+	do(t, w.connect(t), "GET {t}s", "$1\r\nv\r\n")
+	finish(t, m)
+	expect(t, c, queued, queued, "*2\r\n+OK\r\n:2\r\n")
+}
+
+// What was watched counts as changed when its slot moves, since the new node cannot tell.
+func TestWatchedKeysThatMoveCountAsChanged(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	for _, test := range []struct {
+		protocol int
+		null     string
+	}{{2, "*-1\r\n"}, {3, "_\r\n"}} {
+		c := w.connect(t)
+		if test.protocol == 3 {
+			c = w.connect3(t)
+		}
+		for name, before := range map[string]func(){
+			"before MULTI": func() {
+				do(t, c, "WATCH {t}k", ok)
+				w.move(t, "{t}")
+				do(t, c, "MULTI", ok)
+				do(t, c, "SET {t}k moved", queued)
+			},
+			"before EXEC": func() {
+				do(t, c, "WATCH {t}k", ok)
+				do(t, c, "MULTI", ok)
+				do(t, c, "SET {t}k moved", queued)
+				w.move(t, "{t}")
+			},
+			"before WATCH": func() {
+				w.move(t, "{t}")
+				do(t, c, "WATCH {t}k", ok)
+				do(t, c, "MULTI", ok)
+				do(t, c, "SET {t}k moved", queued)
+			},
+		} {
+			do(t, c, "SET {t}k old", ok)
+			before()
+			do(t, c, "EXEC", test.null)
+			do(t, c, "GET {t}k", "$3\r\nold\r\n")
+			t.Log(name)
+		}
+		send(t, c, "WATCH {t}k", "MULTI", "SET {t}k new", "EXEC")
+		expect(t, c, ok, ok, queued, "*1\r\n+OK\r\n")
+	}
+}
+
+// A key that another node has is refused where it is named, and the transaction is not carried out in part.
+func TestKeysOfOtherNodesAbortATransaction(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	keys := w.keysOfAll(t, "k")
+	c := w.connect(t)
+	const crossSlot = "-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+	const aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n"
+	send(t, c, "MULTI", "SET "+keys[0]+" v", "SET "+keys[1]+" v", "GET "+keys[0], "EXEC", "EXISTS "+keys[0])
+	expect(t, c, ok, queued, crossSlot, queued, aborted, ":0\r\n")
+	send(t, c, "WATCH "+keys[0], "WATCH "+keys[1], "MULTI", "SET "+keys[2]+" v", "EXEC", "EXISTS "+keys[2])
+	expect(t, c, ok, crossSlot, ok, crossSlot, aborted, ":0\r\n")
+	send(t, c, "MULTI", "PING", "SET "+keys[2]+" v", "EXEC", "GET "+keys[2])
+	expect(t, c, ok, queued, queued, "*2\r\n+PONG\r\n+OK\r\n", "$1\r\nv\r\n")
+}
+
+// WATCH watches, until EXEC, DISCARD, UNWATCH, RESET or the end of the connection, and its node is left as if there had been none.
+func TestWhatEndsAWatch(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	other := r.connect(t)
+	for command, test := range map[string]struct{ reply, exec string }{
+		"PING":                                  {"+PONG\r\n", "*-1\r\n"},
+		"UNWATCH":                               {ok, "*1\r\n+OK\r\n"},
+		"RESET":                                 {"+RESET\r\n", "*1\r\n+OK\r\n"},
+		"HELLO 3":                               {"", "_\r\n"}, // Redis does not tell over another connection what it knows of this one
+		"HELLO 2":                               {"", "*-1\r\n"},
+		"SET k mine":                            {ok, "*-1\r\n"},
+		"EVAL return(redis.error_reply('x')) 0": {"-ERR x\r\n", "*-1\r\n"},
+	} {
+		c := r.connect(t)
+		do(t, c, "WATCH k", ok)
+		send(t, c, command)
+		if got := read(t, c); test.reply != "" && got != test.reply {
+			t.Fatalf("%s: %q", command, got)
+		}
+		do(t, other, "SET k theirs", ok)
+		send(t, c, "MULTI", "SET k mine", "EXEC")
+		expect(t, c, ok, queued, test.exec)
+	}
+	c := r.connect(t)
+	send(t, c, "WATCH k", "MULTI", "INCR n", "DISCARD")
+	expect(t, c, ok, ok, queued, ok)
+	do(t, other, "SET k theirs", ok)
+	send(t, c, "MULTI", "SET k mine", "EXEC")
+	expect(t, c, ok, queued, "*1\r\n+OK\r\n")
+	do(t, c, "WATCH k", ok)
+	await(t, redis, "cmd=watch", 1)
+	_ = c.Close()
+	await(t, redis, "cmd=watch", 0)
+}
+
+// A transaction and a failover: it is carried out by the new master, or not at all and its client is told.
+func TestATransactionAndAFailover(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1})
+	c, watcher := w.connect(t), w.connect(t)
+	send(t, c, "MULTI", "SET {t}k v")
+	expect(t, c, ok, queued)
+	send(t, watcher, "WATCH {t}w", "MULTI", "SET {t}w v")
+	expect(t, watcher, ok, ok, queued)
+	w.failOver(t, "{t}", harness.Coordinated)
+	do(t, c, "EXEC", "*1\r\n+OK\r\n")
+	do(t, watcher, "EXEC", "*-1\r\n")
+
+	send(t, c, "MULTI", "SET {t}k w")
+	expect(t, c, ok, queued)
+	master := w.master(t, "{t}")
+	replicas, err := w.cluster.ReplicasOf(t.Context(), master)
+	if err != nil {
+		t.Fatal(err)
+	}
+	master.Kill()
+	if err := w.cluster.Failover(t.Context(), replicas[0], harness.Takeover); err != nil {
+		t.Fatal(err)
+	}
+	do(t, c, "EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n")
+	do(t, c, "GET {t}k", "$1\r\nv\r\n")
+	send(t, c, "MULTI", "SET {t}k w", "EXEC")
+	expect(t, c, ok, queued, "*1\r\n+OK\r\n")
+}
+
+// failOver has a replica of a key's master take its place.
+func (w *world) failOver(t testing.TB, key, mode string) {
+	t.Helper()
+	replicas, err := w.cluster.ReplicasOf(t.Context(), w.master(t, key))
+	if err == nil {
+		err = w.cluster.Failover(t.Context(), replicas[0], mode)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
