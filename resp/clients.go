@@ -57,10 +57,10 @@ func (s *session) describe() client {
 		last = s.latest.Name
 	}
 	c.line = fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d "+
-		"qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=%d oll=0 omem=%d tot-mem=%d events=r cmd=%s user=%s redir=-1 resp=%d",
+		"qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=%d oll=0 omem=%d tot-mem=%d events=r cmd=%s user=%s redir=%d resp=%d",
 		c.id, c.addr, c.laddr, s.conn.FD(), c.name, seconds(now.Sub(s.began)), seconds(now.Sub(s.active)), flags, s.identity.Database,
 		channels, patterns, sharded, multi, s.conn.Unread(), s.conn.Buffered(), s.buffered, s.conn.Unread()+s.conn.Buffered()+s.buffered,
-		last, c.user, s.identity.Protocol)
+		last, c.user, s.redirected(), s.identity.Protocol)
 	if s.front.side.Table().Named("client|setinfo") != nil {
 		c.line += fmt.Sprintf(" lib-name=%s lib-ver=%s", s.libName, s.libVersion)
 	}

@@ -1,4 +1,4 @@
-// Package commands holds tests of what becomes of commands before they reach Redis: those that the configuration denies, those
+// Package commands holds tests of what becomes of commands before they reach Redis: those that the configuration denies and
 // that nobody knew when the sidecar started, those that may be sent again.
 package commands
 
