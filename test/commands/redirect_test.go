@@ -27,7 +27,9 @@ func TestTrackingRedirected(t *testing.T) {
 			t.Run(fmt.Sprintf("RESP%d to RESP%d", from, to), func(t *testing.T) {
 				reader, told, writer := newConn(t, sidecar.Addr(), from), newConn(t, sidecar.Addr(), to), newConn(t, sidecar.Addr(), 2)
 				id := strings.Trim(told.MustDo(t, "CLIENT", "ID"), ":\r\n")
-				message := func(key string) string { return fmt.Sprintf(">2\r\n$10\r\ninvalidate\r\n*1\r\n$%d\r\n%s\r\n", len(key), key) }
+				message := func(key string) string {
+					return fmt.Sprintf(">2\r\n$10\r\ninvalidate\r\n*1\r\n$%d\r\n%s\r\n", len(key), key)
+				}
 				if to == 2 {
 					told.MustDo(t, "SUBSCRIBE", "__redis__:invalidate")
 					message = func(key string) string {
