@@ -37,7 +37,7 @@ present() {
         done
         ;;
     pgbouncer | nutcracker | haproxy) PATH=$PATH:/usr/sbin command -v "$1" >/dev/null ;;
-    node) command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18)' ;;
+    node) command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' ;;
     python3-redis) /usr/bin/python3 -c 'import redis' 2>/dev/null ;; # the interpreter for which Debian installs it
     php-redis) command -v php >/dev/null && php -r 'exit(extension_loaded("redis") ? 0 : 1);' ;;
     ruby-redis) command -v ruby >/dev/null && ruby -e 'require "redis"' 2>/dev/null ;;
