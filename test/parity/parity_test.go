@@ -143,7 +143,7 @@ func (p *pair) reset(ctx context.Context) error {
 		do("FUNCTION", "LOAD", library)
 		do("ACL", "DELUSER", "app")
 		do("ACL", "LOG", "RESET")
-		do("CONFIG", "SET", "slowlog-max-len", "128", "notify-keyspace-events", "KEA")
+		do("CONFIG", "SET", "slowlog-max-len", "128", "notify-keyspace-events", p.notifications())
 		for _, s := range scripts {
 			do("SCRIPT", "LOAD", s)
 		}
@@ -152,6 +152,15 @@ func (p *pair) reset(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// notifications are those of keyspace events that the servers give. A client that subscribes to a pattern of all channels is told of all
+// nodes' keys by one node only: the sidecar gathers what patterns name as such.
+func (p *pair) notifications() string {
+	if p.unlike {
+		return ""
+	}
+	return "KEA"
 }
 
 // mismatch is the first command whose replies differ.

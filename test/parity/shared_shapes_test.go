@@ -93,6 +93,9 @@ var sharedShapes = map[string]string{
 		UNSUBSCRIBE [ channel + ]
 		PUNSUBSCRIBE [ channels + ]
 		SUNSUBSCRIBE [ shard ]`,
+	"notifications": `
+		PSUBSCRIBE keyspace
+		PUNSUBSCRIBE keyspace`,
 	"connection": `
 		! HELLO ( 2 | 3 )
 		! HELLO 3 SETNAME word
@@ -138,7 +141,8 @@ func init() {
 		"timeout":   func(g *generator) string { return g.oneOf("0", "0", "0.01") },
 		"msecs":     func(g *generator) string { return g.oneOf("0", "0", "10") },
 		"channel":   func(g *generator) string { return g.oneOf("news", "sport", "a\r\nb") },
-		"channels":  func(g *generator) string { return g.oneOf("n*", "*", "sp?rt", "__key*__:*") },
+		"channels":  func(g *generator) string { return g.oneOf("n*", "*", "sp?rt", "s*") },
+		"keyspace":  func(g *generator) string { return g.oneOf("__key*__:*", "__keyevent@0__:*") },
 		"shard":     func(g *generator) string { return "{" + g.tag + "}" + g.oneOf("s1", "s2") },
 		"tagged":    func(g *generator) string { return "{" + g.tag + "}" + g.oneOf("", "str", "list") },
 		"newid":     func(g *generator) string { g.times++; return "1000-" + g.number() },

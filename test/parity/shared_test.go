@@ -464,7 +464,11 @@ func (g *sharedGenerator) step() step {
 // next makes a client's next command, or several that belong together.
 func (g *sharedGenerator) next(n int) [][]string {
 	c := &g.clients[n]
-	group := g.oneOf("data", "data", "data", "scripts", "transactions", "transactions", "publishing", "subscribing", "connection", "blocking", "tracking", "replies")
+	notifications := "notifications"
+	if g.pair.unlike {
+		notifications = "publishing"
+	}
+	group := g.oneOf(notifications, "data", "data", "data", "scripts", "transactions", "transactions", "publishing", "subscribing", "connection", "blocking", "tracking", "replies")
 	switch {
 	case c.inside:
 		group = g.oneOf("data", "data", "data", "scripts", "publishing", "blocking", "transactions", "transactions")
