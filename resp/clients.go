@@ -32,22 +32,29 @@ func (s *session) describe() client {
 	now := s.front.loop.Now()
 	flags, multi := "", -1
 	var channels, patterns, sharded int64
+	if len(s.monitors) > 0 {
+		flags += "O"
+	}
 	if b := s.subscriber; b != nil && b.total() > 0 {
 		c.kind = "pubsub"
 		flags += "P"
-		channels, sharded = b.total()-b.sharded(), b.sharded()
+		channels, patterns, sharded = b.total()-b.sharded()-b.patterns(), b.patterns(), b.sharded()
 	}
-	if t := s.transaction; t != nil {
-		if t.multi {
-			flags += "x"
-			multi = len(t.text)
-		}
+	if t := s.transaction; t != nil && t.multi {
+		flags += "x"
+		multi = len(t.text)
 	}
 	if s.blocked != nil {
 		flags += "b"
 	}
-	if len(s.monitors) > 0 {
-		flags += "O"
+	if s.tracking != nil {
+		flags += "t"
+		if s.tracking.broadcast {
+			flags += "B"
+		}
+	}
+	if slices.ContainsFunc(s.settings, func(x setting) bool { return x.name == "client|no-evict" }) {
+		flags += "e"
 	}
 	if flags == "" {
 		flags = "N"

@@ -38,6 +38,7 @@ type subscriber struct {
 type subscription struct {
 	link     relay.Link
 	channels int64 // and patterns
+	patterns int64 // of them
 	sharded  int64
 	silent   [][]byte // sharded channels that we have subscribed to by ourselves, whose confirmations are due
 }
@@ -142,6 +143,9 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	case kind == kindSSubscribe || kind == kindSUnsubscribe:
 		sub.sharded = count
 	default:
+		if kind == kindPSubscribe || kind == kindPUnsubscribe {
+			sub.patterns += count - sub.channels
+		}
 		sub.channels = count
 		return s.push(part)
 	}
@@ -229,6 +233,14 @@ func (b *subscriber) answered() {
 func (b *subscriber) sharded() (n int64) {
 	for _, sub := range b.links {
 		n += sub.sharded
+	}
+	return n
+}
+
+// patterns is the number of patterns over all links.
+func (b *subscriber) patterns() (n int64) {
+	for _, sub := range b.links {
+		n += sub.patterns
 	}
 	return n
 }

@@ -261,10 +261,56 @@ func hasSubcommands(table *command.Table, parent *command.Info) bool {
 	return slices.ContainsFunc(table.All(), func(i *command.Info) bool { return i.Parent == parent })
 }
 
-// refused are the replies by which the sidecar refuses what Redis does, each with the reason.
-var refused = []struct{ reply, why string }{
-	{"-ERR Command not allowed inside a transaction\r\n",
-		"what acts on the connection would act on one that ends with the transaction"},
-	{"-ERR CLIENT TRACKING with REDIRECT is not offered: use RESP3, in which invalidations come on the same connection\r\n",
-		"the connection that invalidations are to go to is the sidecar's, and carries no pushes for one client"},
+// standing is what a client has said that the meaning of its later commands depends on.
+type standing struct{ inside, watching, tracking, subscribed bool }
+
+// States in which the sidecar cannot be equal to one Redis, each with the reason.
+const (
+	insideTransaction = "inside MULTI, what acts on the connection would act on one that ends with the transaction: it is refused"
+	watchedElsewhere  = "WATCH belongs to a connection of the user, database and protocol of that time: after another one is chosen, EXEC answers null"
+	trackedElsewhere  = "what CLIENT TRACKING knows belongs to connections of the user, database and protocol of that time"
+	pushedInside      = "Redis 7.0 writes the messages of a client to itself between the elements of its EXEC's reply; the sidecar's clients get them before it or after"
+	publishedInside   = "PUBLISH inside a transaction or a script counts the subscribers of the node that runs it"
+)
+
+// say notes a command. Why is the reason for which the sidecar may now differ from Redis, or empty.
+func (c *standing) say(p *pair, args []string) (why string) {
+	info := p.table.Find(bytesOf(args))
+	if info == nil || !info.ArityOK(len(args)) {
+		return ""
+	}
+	switches := info.Action == command.ActionHello && len(args) > 1 || info.Action == command.ActionAuth ||
+		info.Action == command.ActionSelect || info.Action == command.ActionClientNoEvict ||
+		info.Action == command.ActionClientTracking && !strings.EqualFold(args[2], "OFF")
+	switch {
+	case info.Action == command.ActionReset, info.Action == command.ActionQuit:
+		*c = standing{}
+		return ""
+	case c.inside && (info.Handling == command.Local || info.Handling == command.Private && info.Reason != command.ReasonBlocking) &&
+		info.Reason != command.ReasonTransaction:
+		return insideTransaction
+	case c.subscribed && info.Action == command.ActionMulti:
+		return pushedInside
+	case c.watching && switches:
+		return watchedElsewhere
+	case c.tracking && switches:
+		return trackedElsewhere
+	case p.unlike && (c.inside && info.Name == "publish" || info.Name == "eval" && strings.Contains(args[1], "'PUBLISH'")):
+		return publishedInside
+	}
+	switch info.Name {
+	case "multi":
+		c.inside = true
+	case "exec", "discard":
+		c.inside, c.watching = false, c.watching && !c.inside
+	case "watch":
+		c.watching = true
+	case "unwatch":
+		c.watching = c.watching && c.inside
+	case "client|tracking":
+		c.tracking = true
+	case "subscribe", "psubscribe", "ssubscribe":
+		c.subscribed = true
+	}
+	return ""
 }
