@@ -22,14 +22,11 @@ func (s *session) use(id relay.Identity) error {
 	if err != nil {
 		return err
 	}
-	if s.transaction != nil {
+	if s.transaction != nil { // of WATCH: what comes now is another identity's
 		s.transaction.unbind()
 	}
 	if s.lane != nil {
 		s.lane.Release()
-	}
-	if s.transaction != nil { // of WATCH: what comes now is another identity's
-		s.transaction.unbind()
 	}
 	s.lane, s.identity, s.epoch, s.ownsLane = lane, id, lane.Epoch(), len(s.settings) > 0
 	return nil
