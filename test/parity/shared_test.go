@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	sharedSequences = 8
+	sharedSequences = 30
 	sharedLength    = 400
 	crowdSize       = 4 // clients of a sequence
 )
@@ -212,7 +212,6 @@ func (p *pair) play(ctx context.Context, steps []step) (*mismatch, error) {
 		}
 		for _, args := range s.commands {
 			if clients[s.client].say(p, args) != "" {
-				println("ends", at, len(steps), fmt.Sprint(args))
 				return nil, nil
 			}
 		}
@@ -378,7 +377,11 @@ func (c *crowd) named(raw []byte) []byte {
 		for _, f := range fields[1:] {
 			name, value, _ := strings.Cut(f, "=")
 			switch name {
-			case "name", "flags", "db", "sub", "psub", "ssub", "multi", "cmd", "user", "redir", "resp":
+			case "flags": // whether what is watched has changed, only Redis knows
+				name += "=" + strings.Trim(value, "dN")
+			case "multi": // of queued commands, the sidecar counts those that were refused too
+				name += "=" + value[:1]
+			case "name", "db", "sub", "psub", "ssub", "cmd", "user", "redir", "resp":
 				name += "=" + value
 			}
 			told = append(told, " "+name...)

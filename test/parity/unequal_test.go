@@ -269,9 +269,12 @@ const (
 	insideTransaction = "inside MULTI, what acts on the connection would act on one that ends with the transaction: it is refused"
 	watchedElsewhere  = "WATCH belongs to a connection of the user, database and protocol of that time: after another one is chosen, EXEC answers null"
 	trackedElsewhere  = "what CLIENT TRACKING knows belongs to connections of the user, database and protocol of that time"
+	unequalInside     = "what is not equal by itself is not within EXEC's reply either"
 	pushedInside      = "Redis 7.0 writes the messages of a client to itself between the elements of its EXEC's reply; the sidecar's clients get them before it or after"
-	publishedInside   = "PUBLISH inside a transaction or a script counts the subscribers of the node that runs it"
+	nodeInside        = "inside a transaction or a script, one node answers alone what is about all of them, and PUBLISH counts its subscribers only"
 )
+
+var ofAllNodes = []command.Handling{command.AllShards, command.AllNodes, command.Scan, command.RandomKey}
 
 // say notes a command. Why is the reason for which the sidecar may now differ from Redis, or empty.
 func (c *standing) say(p *pair, args []string) (why string) {
@@ -289,14 +292,17 @@ func (c *standing) say(p *pair, args []string) (why string) {
 	case c.inside && (info.Handling == command.Local || info.Handling == command.Private && info.Reason != command.ReasonBlocking) &&
 		info.Reason != command.ReasonTransaction:
 		return insideTransaction
+	case c.inside && p.difference(info) != none:
+		return unequalInside
 	case c.subscribed && info.Action == command.ActionMulti:
 		return pushedInside
 	case c.watching && switches:
 		return watchedElsewhere
 	case c.tracking && switches:
 		return trackedElsewhere
-	case p.unlike && (c.inside && info.Name == "publish" || info.Name == "eval" && strings.Contains(args[1], "'PUBLISH'")):
-		return publishedInside
+	case p.unlike && (c.inside && (info.Name == "publish" || slices.Contains(ofAllNodes, info.Handling)) ||
+		info.Name == "eval" && strings.Contains(args[1], "'PUBLISH'")):
+		return nodeInside
 	}
 	switch info.Name {
 	case "multi":
