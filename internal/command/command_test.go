@@ -30,11 +30,12 @@ func TestHandlingGolden(t *testing.T) {
 			handling += strings.TrimSuffix(": "+i.Response.String(), ": ")
 		}
 		effect := "-"
-		if i.Write {
+		switch {
+		case i.Write:
 			effect = "write"
-		} else if i.ReadOnly {
+		case i.ReadOnly:
 			effect = "read"
-		} else if i.Repeatable {
+		case i.Repeatable:
 			effect = "none"
 		}
 		keys := "-"
@@ -239,9 +240,14 @@ func TestArity(t *testing.T) {
 		nargs int
 		want  bool
 	}{
-		{"get", 1, false}, {"get", 2, true}, {"get", 3, false},
-		{"mset", 2, false}, {"mset", 3, true}, {"mset", 1000, true},
-		{"config|get", 2, false}, {"config|get", 3, true},
+		{"get", 1, false},
+		{"get", 2, true},
+		{"get", 3, false},
+		{"mset", 2, false},
+		{"mset", 3, true},
+		{"mset", 1000, true},
+		{"config|get", 2, false},
+		{"config|get", 3, true},
 	} {
 		if got := Snapshot().Named(tc.name).ArityOK(tc.nargs); got != tc.want {
 			t.Errorf("%s with %d arguments: %v", tc.name, tc.nargs, got)
@@ -283,45 +289,99 @@ func TestLaterServers(t *testing.T) {
 		entry Entry
 		want  Info
 	}{
-		{"a later read", Entry{Name: "hgetx", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RO")}},
-			Info{Handling: ByKey, ReadOnly: true, SingleKey: true, firstKey: 1}},
-		{"a module's read, for which the server makes up a spec",
+		{
+			"a later read",
+			Entry{Name: "hgetx", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RO")}},
+			Info{Handling: ByKey, ReadOnly: true, SingleKey: true, firstKey: 1},
+		},
+		{
+			"a module's read, for which the server makes up a spec",
 			Entry{Name: "json.get", Flags: []string{"readonly", "module"}, KeySpecs: []KeySpec{index(1, 0, 1, "RW", "access", "update")}},
-			Info{Handling: ByKey, ReadOnly: true, SingleKey: true, firstKey: 1}},
-		{"a module's write", Entry{Name: "json.set", Flags: []string{"write", "module"}, KeySpecs: []KeySpec{index(1, 0, 1, "RW")}},
-			Info{Handling: ByKey, Write: true, SingleKey: true, firstKey: 1}},
-		{"a read that may change its key", Entry{Name: "pfx", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RW")}},
-			Info{Handling: ByKey, Write: true, SingleKey: true, firstKey: 1}},
-		{"a module that finds its keys itself",
+			Info{Handling: ByKey, ReadOnly: true, SingleKey: true, firstKey: 1},
+		},
+		{
+			"a module's write",
+			Entry{Name: "json.set", Flags: []string{"write", "module"}, KeySpecs: []KeySpec{index(1, 0, 1, "RW")}},
+			Info{Handling: ByKey, Write: true, SingleKey: true, firstKey: 1},
+		},
+		{
+			"a read that may change its key",
+			Entry{Name: "pfx", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RW")}},
+			Info{Handling: ByKey, Write: true, SingleKey: true, firstKey: 1},
+		},
+		{
+			"a module that finds its keys itself",
 			Entry{Name: "tfcall", Flags: []string{"module", "movablekeys"}, KeySpecs: []KeySpec{index(1, 0, 1, "RW")}},
-			Info{Handling: ByKey, Write: true, AskKeys: true}},
-		{"moving keys without specs", Entry{Name: "m.read", Flags: []string{"movablekeys", "readonly"}},
-			Info{Handling: ByKey, ReadOnly: true, AskKeys: true}},
-		{"an incomplete spec", Entry{Name: "m.part", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RO", "incomplete")}},
-			Info{Handling: ByKey, ReadOnly: true, AskKeys: true}},
-		{"a spec of an unknown kind", Entry{Name: "m.odd", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RO"), unknown}},
-			Info{Handling: ByKey, ReadOnly: true, AskKeys: true}},
-		{"positions of old", Entry{Name: "m.old", Flags: []string{"readonly"}, FirstKey: 2, LastKey: 2, KeyStep: 1},
-			Info{Handling: ByKey, ReadOnly: true, SingleKey: true, firstKey: 2}},
-		{"MSETEX, which counts its keys", Entry{Name: "msetex", Flags: []string{"write"},
-			Tips: []string{"request_policy:multi_shard", "response_policy:all_succeeded"},
-			KeySpecs: []KeySpec{{Flags: []string{"OW"}, Begin: BeginSearch{Type: "index", Index: 1},
-				Find: FindKeys{Type: "keynum", FirstKey: 1, KeyStep: 2}}}},
-			Info{Handling: ByKey, Write: true, Request: RequestMultiShard, Response: ResponseAllSucceeded}},
-		{"keys and then a path", Entry{Name: "m.mget", Flags: []string{"readonly"}, Tips: []string{"request_policy:multi_shard"},
-			KeySpecs: []KeySpec{index(1, -2, 1, "RO")}},
-			Info{Handling: ByKey, ReadOnly: true, Request: RequestMultiShard, firstKey: 1}},
-		{"a later DEL", Entry{Name: "delex", Flags: []string{"write"}, Tips: []string{"REQUEST_POLICY:MULTI_SHARD", "RESPONSE_POLICY:AGG_SUM"},
-			KeySpecs: []KeySpec{index(1, -1, 1, "RM")}},
-			Info{Handling: Split, Write: true, Request: RequestMultiShard, Response: ResponseAggSum, firstKey: 1, KeyStep: 1}},
-		{"replies that only its own client understands", Entry{Name: "m.stat", Tips: []string{"request_policy:all_shards", "response_policy:special"}},
-			Info{Handling: FixedNode, Request: RequestAllShards, Response: ResponseSpecial}},
-		{"a response policy of the future", Entry{Name: "m.stat", Tips: []string{"request_policy:all_nodes", "response_policy:agg_median"}},
-			Info{Handling: FixedNode, Request: RequestAllNodes, Response: ResponseSpecial}},
-		{"a request policy of the future", Entry{Name: "m.x", Tips: []string{"request_policy:all_replicas"}},
-			Info{Handling: FixedNode, Request: RequestSpecial}},
-		{"blocking", Entry{Name: "bxpop", Flags: []string{"write", "blocking"}, KeySpecs: []KeySpec{index(1, -2, 1, "RW")}},
-			Info{Handling: Private, Reason: ReasonBlocking, Write: true, firstKey: 1}},
+			Info{Handling: ByKey, Write: true, AskKeys: true},
+		},
+		{
+			"moving keys without specs",
+			Entry{Name: "m.read", Flags: []string{"movablekeys", "readonly"}},
+			Info{Handling: ByKey, ReadOnly: true, AskKeys: true},
+		},
+		{
+			"an incomplete spec",
+			Entry{Name: "m.part", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RO", "incomplete")}},
+			Info{Handling: ByKey, ReadOnly: true, AskKeys: true},
+		},
+		{
+			"a spec of an unknown kind",
+			Entry{Name: "m.odd", Flags: []string{"readonly"}, KeySpecs: []KeySpec{index(1, 0, 1, "RO"), unknown}},
+			Info{Handling: ByKey, ReadOnly: true, AskKeys: true},
+		},
+		{
+			"positions of old",
+			Entry{Name: "m.old", Flags: []string{"readonly"}, FirstKey: 2, LastKey: 2, KeyStep: 1},
+			Info{Handling: ByKey, ReadOnly: true, SingleKey: true, firstKey: 2},
+		},
+		{
+			"MSETEX, which counts its keys",
+			Entry{
+				Name: "msetex", Flags: []string{"write"},
+				Tips: []string{"request_policy:multi_shard", "response_policy:all_succeeded"},
+				KeySpecs: []KeySpec{{
+					Flags: []string{"OW"}, Begin: BeginSearch{Type: "index", Index: 1},
+					Find: FindKeys{Type: "keynum", FirstKey: 1, KeyStep: 2},
+				}},
+			},
+			Info{Handling: ByKey, Write: true, Request: RequestMultiShard, Response: ResponseAllSucceeded},
+		},
+		{
+			"keys and then a path",
+			Entry{
+				Name: "m.mget", Flags: []string{"readonly"}, Tips: []string{"request_policy:multi_shard"},
+				KeySpecs: []KeySpec{index(1, -2, 1, "RO")},
+			},
+			Info{Handling: ByKey, ReadOnly: true, Request: RequestMultiShard, firstKey: 1},
+		},
+		{
+			"a later DEL",
+			Entry{
+				Name: "delex", Flags: []string{"write"}, Tips: []string{"REQUEST_POLICY:MULTI_SHARD", "RESPONSE_POLICY:AGG_SUM"},
+				KeySpecs: []KeySpec{index(1, -1, 1, "RM")},
+			},
+			Info{Handling: Split, Write: true, Request: RequestMultiShard, Response: ResponseAggSum, firstKey: 1, KeyStep: 1},
+		},
+		{
+			"replies that only its own client understands",
+			Entry{Name: "m.stat", Tips: []string{"request_policy:all_shards", "response_policy:special"}},
+			Info{Handling: FixedNode, Request: RequestAllShards, Response: ResponseSpecial},
+		},
+		{
+			"a response policy of the future",
+			Entry{Name: "m.stat", Tips: []string{"request_policy:all_nodes", "response_policy:agg_median"}},
+			Info{Handling: FixedNode, Request: RequestAllNodes, Response: ResponseSpecial},
+		},
+		{
+			"a request policy of the future",
+			Entry{Name: "m.x", Tips: []string{"request_policy:all_replicas"}},
+			Info{Handling: FixedNode, Request: RequestSpecial},
+		},
+		{
+			"blocking",
+			Entry{Name: "bxpop", Flags: []string{"write", "blocking"}, KeySpecs: []KeySpec{index(1, -2, 1, "RW")}},
+			Info{Handling: Private, Reason: ReasonBlocking, Write: true, firstKey: 1},
+		},
 		{"subscribing", Entry{Name: "xsubscribe", Flags: []string{"pubsub", "noscript"}}, Info{Handling: Private, Reason: ReasonSubscribe}},
 		{"publishing", Entry{Name: "xpublish", Flags: []string{"pubsub"}}, Info{Handling: FixedNode}},
 		{"nothing known", Entry{Name: "m.any", Flags: []string{"flag of the future"}}, Info{Handling: FixedNode}},
@@ -392,7 +452,9 @@ func TestEntriesOfOlderServers(t *testing.T) {
 		t.Errorf("Entries = %+v, %v", entries, err)
 	}
 	for _, bad := range []any{
-		"OK", []any{"get"}, []any{[]any{"get"}},
+		"OK",
+		[]any{"get"},
+		[]any{[]any{"get"}},
 		[]any{[]any{"get", "two", []any{}, 1, 1, 1}},
 		[]any{[]any{2, 2, []any{}, 1, 1, 1}},
 		[]any{[]any{"get", 2, []any{}, 1, 1, 1, nil, nil, []any{[]any{"flags"}}}},
@@ -405,8 +467,10 @@ func TestEntriesOfOlderServers(t *testing.T) {
 
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	table := Snapshot()
-	for _, line := range []string{"GET k", "mset a 1 b 2", "config set a b", "georadiusbymember k m 1 m store d", "eval s 2 a b",
-		"xread block 0 streams a b 0 0", "sort k store d", "migrate h 1 k 0 0", "nonesuch x"} {
+	for _, line := range []string{
+		"GET k", "mset a 1 b 2", "config set a b", "georadiusbymember k m 1 m store d", "eval s 2 a b",
+		"xread block 0 streams a b 0 0", "sort k store d", "migrate h 1 k 0 0", "nonesuch x",
+	} {
 		args := bytesOf(strings.Fields(line))
 		if n := testing.AllocsPerRun(100, func() {
 			var room [8]int

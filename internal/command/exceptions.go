@@ -69,27 +69,45 @@ var exceptions = []exception{
 	{names: []string{"client|help"}, handling: FixedNode, why: "only text"},
 
 	// Tips that do not suit a proxy, and tips that are missing.
-	{names: []string{"ping"}, handling: FixedNode,
-		why: "tipped all_shards to probe a cluster; one server gives one answer, with its own LOADING or NOPERM"},
-	{names: []string{"msetnx"}, handling: ByKey,
-		why: "tipped multi_shard, but split it could set some keys and not others, when its promise is all or none"},
+	{
+		names: []string{"ping"}, handling: FixedNode,
+		why: "tipped all_shards to probe a cluster; one server gives one answer, with its own LOADING or NOPERM",
+	},
+	{
+		names: []string{"msetnx"}, handling: ByKey,
+		why: "tipped multi_shard, but split it could set some keys and not others, when its promise is all or none",
+	},
 	{names: []string{"scan"}, handling: Scan, why: "the cursor must say which master it belongs to"},
 	{names: []string{"randomkey"}, handling: RandomKey, why: "one key is wanted, null only where no master has any"},
-	{names: []string{"acl|setuser", "acl|deluser", "acl|load", "acl|save", "config|resetstat", "config|rewrite"},
+	{
+		names:    []string{"acl|setuser", "acl|deluser", "acl|load", "acl|save", "config|resetstat", "config|rewrite"},
 		handling: AllNodes, response: ResponseAllSucceeded,
-		why: "a node's users, configuration and statistics are its own; later servers tip most of these so"},
-	{names: []string{"client|pause", "client|unpause"}, handling: AllShards, response: ResponseAllSucceeded,
-		why: "pauses a server's clients, and all masters are the server"},
-	{names: []string{"cluster|countkeysinslot", "cluster|getkeysinslot"}, handling: BySlot,
-		why: "a node counts and lists the keys it has"},
-	{names: []string{"publish"}, handling: FixedNode,
-		why: "any node passes it to all; one node keeps a client's messages in order"},
-	{names: []string{"pubsub|channels", "pubsub|shardchannels"}, handling: AllShards, response: ResponseUnion,
-		why: "a node knows its own subscribers only"},
-	{names: []string{"pubsub|numsub", "pubsub|shardnumsub"}, handling: AllShards, response: ResponseSumPairs,
-		why: "a node knows its own subscribers only"},
-	{names: []string{"pubsub|numpat"}, handling: AllShards, response: ResponseAggSum,
-		why: "a node knows its own subscribers only; a pattern used at several nodes counts several times"},
+		why: "a node's users, configuration and statistics are its own; later servers tip most of these so",
+	},
+	{
+		names: []string{"client|pause", "client|unpause"}, handling: AllShards, response: ResponseAllSucceeded,
+		why: "pauses a server's clients, and all masters are the server",
+	},
+	{
+		names: []string{"cluster|countkeysinslot", "cluster|getkeysinslot"}, handling: BySlot,
+		why: "a node counts and lists the keys it has",
+	},
+	{
+		names: []string{"publish"}, handling: FixedNode,
+		why: "any node passes it to all; one node keeps a client's messages in order",
+	},
+	{
+		names: []string{"pubsub|channels", "pubsub|shardchannels"}, handling: AllShards, response: ResponseUnion,
+		why: "a node knows its own subscribers only",
+	},
+	{
+		names: []string{"pubsub|numsub", "pubsub|shardnumsub"}, handling: AllShards, response: ResponseSumPairs,
+		why: "a node knows its own subscribers only",
+	},
+	{
+		names: []string{"pubsub|numpat"}, handling: AllShards, response: ResponseAggSum,
+		why: "a node knows its own subscribers only; a pattern used at several nodes counts several times",
+	},
 
 	// What key specs cannot say.
 	{names: []string{"sort"}, finder: sortKeys, why: "STORE may stand anywhere among the options"},

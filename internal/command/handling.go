@@ -87,12 +87,14 @@ const (
 	ActionClientNoTouch
 )
 
-var actionNames = [...]string{"", "auth", "hello", "select", "quit", "reset", "close", "readonly", "readwrite", "asking",
+var actionNames = [...]string{
+	"", "auth", "hello", "select", "quit", "reset", "close", "readonly", "readwrite", "asking",
 	"client setname", "client getname", "client setinfo", "client id", "client info", "client list", "client kill",
 	"client unblock", "client trackinginfo", "client getredir", "cluster slots", "cluster shards", "cluster nodes",
 	"cluster info", "cluster myid", "cluster myshardid", "cluster keyslot", "cluster links", "cluster replicas",
 	"cluster count-failure-reports", "multi", "exec", "discard", "watch", "unwatch",
-	"client reply", "client tracking", "client caching", "client no-evict", "client no-touch"}
+	"client reply", "client tracking", "client caching", "client no-evict", "client no-touch",
+}
 
 func (a Action) String() string { return actionNames[a] }
 
@@ -157,7 +159,9 @@ const (
 	ResponseSumPairs
 )
 
-var responseNames = [...]string{"", "one_succeeded", "all_succeeded", "agg_logical_and", "agg_logical_or", "agg_min", "agg_max",
-	"agg_sum", "special", "union", "sum pairs"}
+var responseNames = [...]string{
+	"", "one_succeeded", "all_succeeded", "agg_logical_and", "agg_logical_or", "agg_min", "agg_max",
+	"agg_sum", "special", "union", "sum pairs",
+}
 
 func (r Response) String() string { return responseNames[r] }

@@ -119,9 +119,11 @@ const (
 	FlagAllowBusy
 )
 
-var flagNames = [...]string{"write", "readonly", "denyoom", "module", "admin", "pubsub", "noscript", "blocking", "loading", "stale",
+var flagNames = [...]string{
+	"write", "readonly", "denyoom", "module", "admin", "pubsub", "noscript", "blocking", "loading", "stale",
 	"skip_monitor", "skip_slowlog", "asking", "fast", "no_auth", "no_mandatory_keys", "no_async_loading", "no_multi", "movablekeys",
-	"allow_busy"}
+	"allow_busy",
+}
 
 // Has reports whether all of flags are set.
 func (f Flags) Has(flags Flags) bool { return f&flags == flags }

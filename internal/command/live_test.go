@@ -238,8 +238,10 @@ func TestAppendKeysAgreesWithTheServer(t *testing.T) {
 
 // randomCalls makes calls of a command from the words that steer the search for keys.
 func randomCalls(info *Info, n int) [][]string {
-	words := []string{"", "0", "1", "2", "3", "-1", "2x", " 2", "9223372036854775807", "a", "b", "c", "{a}", "\xff\x00",
-		"STREAMS", "streams", "STORE", "storedist", "KEYS", "auth", "AUTH2", "block", "count", "group", "by", "GET", "limit"}
+	words := []string{
+		"", "0", "1", "2", "3", "-1", "2x", " 2", "9223372036854775807", "a", "b", "c", "{a}", "\xff\x00",
+		"STREAMS", "streams", "STORE", "storedist", "KEYS", "auth", "AUTH2", "block", "count", "group", "by", "GET", "limit",
+	}
 	random := rand.New(rand.NewPCG(7, uint64(info.ID)))
 	calls := make([][]string, n)
 	for i := range calls {
