@@ -31,12 +31,12 @@ build: ## Builds bin/sidecar
 
 .PHONY: test
 test: ## Unit tests, fuzz seeds and integration with real servers, with the race detector; up to 10 minutes
-	@test/deps.sh go gcc redis postgres pgbouncer
+	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
 	$(GO) test -race -timeout 10m $(TESTFLAGS) ./...
 
 .PHONY: test-long
 test-long: ## Everything at full length: long tests, then each fuzz target for FUZZTIME
-	@test/deps.sh go gcc redis postgres pgbouncer
+	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
 	READTHROUGH_LONG=1 $(GO) test -race -count=1 -timeout 2h $(TESTFLAGS) ./...
 	test/fuzz.sh $(FUZZTIME)
 

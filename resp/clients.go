@@ -32,22 +32,29 @@ func (s *session) describe() client {
 	now := s.front.loop.Now()
 	flags, multi := "", -1
 	var channels, patterns, sharded int64
+	if len(s.monitors) > 0 {
+		flags += "O"
+	}
 	if b := s.subscriber; b != nil && b.total() > 0 {
 		c.kind = "pubsub"
 		flags += "P"
-		channels, sharded = b.total()-b.sharded(), b.sharded()
+		channels, patterns, sharded = b.total()-b.sharded()-b.patterns(), b.patterns(), b.sharded()
 	}
-	if t := s.transaction; t != nil {
-		if t.multi {
-			flags += "x"
-			multi = len(t.text)
-		}
+	if t := s.transaction; t != nil && t.multi {
+		flags += "x"
+		multi = len(t.text)
 	}
 	if s.blocked != nil {
 		flags += "b"
 	}
-	if len(s.monitors) > 0 {
-		flags += "O"
+	if s.tracking != nil {
+		flags += "t"
+		if s.tracking.broadcast {
+			flags += "B"
+		}
+	}
+	if slices.ContainsFunc(s.settings, func(x setting) bool { return x.name == "client|no-evict" }) {
+		flags += "e"
 	}
 	if flags == "" {
 		flags = "N"
@@ -57,10 +64,10 @@ func (s *session) describe() client {
 		last = s.latest.Name
 	}
 	c.line = fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d qbuf=%d "+
-		"qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=%d oll=0 omem=%d tot-mem=%d events=r cmd=%s user=%s redir=-1 resp=%d",
+		"qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=%d oll=0 omem=%d tot-mem=%d events=r cmd=%s user=%s redir=%d resp=%d",
 		c.id, c.addr, c.laddr, s.conn.FD(), c.name, seconds(now.Sub(s.began)), seconds(now.Sub(s.active)), flags, s.identity.Database,
 		channels, patterns, sharded, multi, s.conn.Unread(), s.conn.Buffered(), s.buffered, s.conn.Unread()+s.conn.Buffered()+s.buffered,
-		last, c.user, s.identity.Protocol)
+		last, c.user, s.redirected(), s.identity.Protocol)
 	if s.front.side.Table().Named("client|setinfo") != nil {
 		c.line += fmt.Sprintf(" lib-name=%s lib-ver=%s", s.libName, s.libVersion)
 	}

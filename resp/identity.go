@@ -22,7 +22,7 @@ func (s *session) use(id relay.Identity) error {
 	if err != nil {
 		return err
 	}
-	if s.transaction != nil {
+	if s.transaction != nil { // of WATCH: what comes now is another identity's
 		s.transaction.unbind()
 	}
 	if s.lane != nil {

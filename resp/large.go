@@ -84,10 +84,10 @@ const errMovedLarge = relay.Error("TRYAGAIN the slot is moving, and a command th
 
 // breakLarge ends a large command that turns out to be none. It has no reply of its own.
 func (s *session) breakLarge() {
-	s.abandonLarge()
 	if s.outstanding > 0 {
-		s.last.complete()
+		s.last.muted = true
 	}
+	s.abandonLarge()
 }
 
 // maxCollected is the size in bytes up to which a large command is collected all the same, when it can be handled only as a whole.

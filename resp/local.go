@@ -95,6 +95,7 @@ func (s *session) reset(info *command.Info, _ [][]byte) bool {
 		return false
 	}
 	s.endMonitor()
+	s.tracking.end()
 	s.settings, s.tracking, s.wrote, s.silenced, s.skips = nil, nil, nil, false, false
 	if s.subscriber != nil {
 		s.subscriber.over()

@@ -7,7 +7,7 @@ import (
 )
 
 // maxHeld bounds the bytes that the connections of all loops hold: unfinished commands, commands on their way, and replies that
-// clients have not read. Bounds of one client alone are none, for there may be thousands (RELAY-RULES 22).
+// clients have not read. Bounds of one client alone are none, for there may be thousands.
 const maxHeld = 32 << 20
 
 // allowance is how much one session may hold before it has to wait, or to go another way.

@@ -137,8 +137,13 @@ func (s *session) track(p *place, again, value []byte) {
 	s.lane.Send(&p.Request, again)
 }
 
-// invalidation is what tells a client not to keep a key. Over RESP2 there is nothing that could.
+// invalidation is what tells a client not to keep a key. Over RESP2 there is nothing that could, and where somebody else is told in the
+// client's place, it goes there.
 func (s *session) invalidation(key []byte) []byte {
+	if r := s.tracking.redirection; r != nil {
+		r.pass(r.invalidation(key))
+		return nil
+	}
 	if s.identity.Protocol != 3 {
 		return nil
 	}

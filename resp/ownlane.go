@@ -3,6 +3,7 @@ package resp
 import (
 	"bytes"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tidwall/redcon"
@@ -17,8 +18,8 @@ import (
 
 // setting is such a command that is in force.
 type setting struct {
-	name string // of the command
-	raw  []byte
+	name string                   // of the command
+	text func(addr string) []byte // for a connection to a node
 }
 
 // set handles a command of this kind. Redis judges it, on a connection that is used for nothing else.
@@ -28,20 +29,27 @@ func (s *session) set(info *command.Info) bool {
 	}
 	args := s.args()
 	on := len(args) > 2 && strings.EqualFold(string(args[2]), "on")
+	raw := bytes.Clone(s.commands.Raw)
+	to := setting{info.Name, func(string) []byte { return raw }}
 	var tracked *tracking
 	if info.Action == command.ActionClientTracking && on {
 		tracked = newTracking(args)
-		if tracked.redirects {
-			return s.error(info, "ERR CLIENT TRACKING with REDIRECT is not offered: use RESP3, in which invalidations come on the same connection")
+		if tracked.redirect != 0 {
+			return s.redirect(info, tracked)
 		}
 	}
+	s.judge(s.front.take(s, info), to, on, tracked)
+	return true
+}
+
+// judge has Redis judge a setting, and puts it in force.
+func (s *session) judge(p *place, to setting, on bool, tracked *tracking) {
 	before := s.settings
-	after := slices.DeleteFunc(slices.Clone(before), func(x setting) bool { return x.name == info.Name })
+	after := slices.DeleteFunc(slices.Clone(before), func(x setting) bool { return x.name == to.name })
 	if on {
-		after = append(after, setting{info.Name, bytes.Clone(s.commands.Raw)})
+		after = append(after, to)
 	}
 	judge := s.front.side.OwnLane(s.identity, relay.Own{Owner: &s.owner, Setup: setup(before)})
-	p := s.front.take(s, info)
 	p.Slot = relay.AnyNode
 	p.inspect = func(b []byte, first, _ bool) bool {
 		if !first {
@@ -49,30 +57,56 @@ func (s *session) set(info *command.Info) bool {
 		}
 		judge.Release()
 		if b[0] == '-' {
+			tracked.end()
 			return false
 		}
 		s.settings = after
-		if info.Action == command.ActionClientTracking {
+		if p.info.Action == command.ActionClientTracking {
+			s.tracking.end()
 			s.tracking = tracked
 		}
 		if err := s.use(s.identity); err != nil {
 			p.fail(err)
 			return true
 		}
+		if tracked != nil && tracked.broadcast {
+			s.front.loop.Post(func() { s.everywhere(p) }) // a sink may not send
+			return true
+		}
 		return false
 	}
 	s.send(p, 0)
 	s.paused = forQuiet
-	judge.Send(&p.Request, s.commands.Raw)
-	return true
+	judge.Send(&p.Request, to.text(s.lane.Node(relay.AnyNode)))
 }
 
-func setup(settings []setting) [][]byte {
-	var all [][]byte
-	for _, x := range settings {
-		all = append(all, x.raw)
+// everywhere answers OK at a place when the connections to all masters are in the session's state, so that nothing that happens from then
+// on is missed.
+func (s *session) everywhere(p *place) {
+	if s.gone {
+		return
 	}
-	return all
+	nodes := masters(s.front.side.Nodes())
+	left := len(nodes)
+	for _, node := range nodes {
+		s.lane.Send(&relay.Request{Owner: &s.owner, Slot: node.Slot, Sink: reply(func([]byte, error) { // if it fails, the session ends
+			if left--; left == 0 && !s.gone {
+				s.front.stats.replied(p.info, false)
+				p.answer(okReply(), true)
+			}
+		})}, pingText)
+	}
+}
+
+func setup(settings []setting) func(addr string) [][]byte {
+	return func(addr string) (all [][]byte) {
+		for _, x := range settings {
+			if text := x.text(addr); text != nil {
+				all = append(all, text)
+			}
+		}
+		return all
+	}
 }
 
 // joinLane returns the lane for an identity: the shared one, or with settings in force one of the session's own.
@@ -91,9 +125,11 @@ func (s *session) joinLane(id relay.Identity) (relay.Lane, error) {
 
 // tracking is CLIENT TRACKING ON.
 type tracking struct {
-	broadcast, optIn, optOut, noLoop, redirects bool
-	prefixes                                    [][]byte
-	caching                                     bool // CLIENT CACHING was said, for the next command
+	broadcast, optIn, optOut, noLoop bool
+	prefixes                         [][]byte
+	caching                          bool         // CLIENT CACHING was said, for the next command
+	redirect                         int64        // the session that is told instead of this one; 0: none
+	redirection                      *redirection // to it
 }
 
 // newTracking reads the options of CLIENT TRACKING ON. What is wrong with them, Redis says.
@@ -114,7 +150,11 @@ func newTracking(args [][]byte) *tracking {
 				t.prefixes = append(t.prefixes, bytes.Clone(args[i]))
 			}
 		case "redirect":
-			t.redirects = true
+			if i++; i < len(args) {
+				if id, err := strconv.ParseInt(string(args[i]), 10, 64); err == nil {
+					t.redirect = id
+				}
+			}
 		}
 	}
 	return t
@@ -126,7 +166,7 @@ func (s *session) caching(info *command.Info) bool {
 	t := s.tracking
 	word := strings.ToLower(string(args[2]))
 	switch {
-	case t == nil || !t.optIn && !t.optOut:
+	case t == nil:
 		return s.error(info, "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
 	case word == "yes" && !t.optIn:
 		return s.error(info, "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
@@ -159,19 +199,23 @@ func (t *tracking) cachingText() []byte {
 }
 
 func (s *session) clientGetRedir(info *command.Info, _ [][]byte) bool {
-	redirect := int64(-1)
-	if s.tracking != nil {
-		redirect = 0
-	}
-	s.reply(info, redcon.AppendInt(nil, redirect))
+	s.reply(info, redcon.AppendInt(nil, s.redirected()))
 	return true
 }
 
+// redirected is the id of the session that is told of changes in this one's place: 0 for none, -1 while it tracks nothing.
+func (s *session) redirected() int64 {
+	if s.tracking == nil {
+		return -1
+	}
+	return s.tracking.redirect
+}
+
 func (s *session) clientTrackingInfo(info *command.Info, _ [][]byte) bool {
-	flags, redirect := []string{"off"}, int64(-1)
+	flags := []string{"off"}
 	var prefixes [][]byte
 	if t := s.tracking; t != nil {
-		flags, redirect, prefixes = []string{"on"}, 0, t.prefixes
+		flags, prefixes = []string{"on"}, t.prefixes
 		for _, f := range []struct {
 			on   bool
 			name string
@@ -182,6 +226,7 @@ func (s *session) clientTrackingInfo(info *command.Info, _ [][]byte) bool {
 			{t.optOut, "optout"},
 			{t.optOut && t.caching, "caching-no"},
 			{t.noLoop, "noloop"},
+			{t.redirection != nil && t.redirection.broken, "broken_redirect"},
 		} {
 			if f.on {
 				flags = append(flags, f.name)
@@ -195,7 +240,7 @@ func (s *session) clientTrackingInfo(info *command.Info, _ [][]byte) bool {
 		b = redcon.AppendBulkString(b, f)
 	}
 	b = redcon.AppendBulkString(b, "redirect")
-	b = redcon.AppendInt(b, redirect)
+	b = redcon.AppendInt(b, s.redirected())
 	b = redcon.AppendBulkString(b, "prefixes")
 	b = redcon.AppendArray(b, len(prefixes))
 	for _, prefix := range prefixes {

@@ -382,6 +382,7 @@ func (s *session) leave() {
 		s.awaited.over(false)
 	}
 	s.endMonitor()
+	s.tracking.end()
 	s.wait(-s.buffered)
 	s.owner.Resume()
 	if s.lane != nil {

@@ -27,9 +27,9 @@ type subscriber struct {
 	// gather is links to the other masters for keyspace notifications, which a master sends of its own keys only.
 	gather map[string]relay.Link
 
-	info    *command.Info // of the command that is being answered; nil while none is
+	info    *command.Info // of the command that is being answered; nil for one that nobody knows
 	raw     []byte
-	pending int    // links that have not answered it
+	pending int    // links that have not answered it; 0 while none is
 	moved   string // where a redirect says that it belongs
 	mark    string // the PING's text
 }
@@ -38,6 +38,7 @@ type subscriber struct {
 type subscription struct {
 	link     relay.Link
 	channels int64 // and patterns
+	patterns int64 // of them
 	sharded  int64
 	silent   [][]byte // sharded channels that we have subscribed to by ourselves, whose confirmations are due
 }
@@ -61,11 +62,16 @@ func (s *session) subscribe(info *command.Info) bool {
 		s.subscriber = &subscriber{s: s, links: map[string]*subscription{}, mark: rand.Text()}
 	}
 	b := s.subscriber
-	b.info, b.raw, b.moved = info, bytes.Clone(s.commands.Raw), ""
-	s.paused = forWork
-	b.send(b.targets(info)...)
+	b.begin(info, b.targets(info)...)
 	b.gatherKeyspace(info)
 	return true
+}
+
+// begin sends the command just framed to nodes.
+func (b *subscriber) begin(info *command.Info, addrs ...string) {
+	b.info, b.raw, b.moved = info, bytes.Clone(b.s.commands.Raw), ""
+	b.s.paused = forWork
+	b.send(addrs...)
 }
 
 // targets are the nodes that a command of the family goes to.
@@ -123,7 +129,7 @@ func (b *subscriber) open(addr string) *subscription {
 func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	s := b.s
 	switch {
-	case b.info != nil && b.isMark(part):
+	case b.pending > 0 && b.isMark(part):
 		b.pending--
 		b.answered()
 		return s.ready()
@@ -137,6 +143,9 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	case kind == kindSSubscribe || kind == kindSUnsubscribe:
 		sub.sharded = count
 	default:
+		if kind == kindPSubscribe || kind == kindPUnsubscribe {
+			sub.patterns += count - sub.channels
+		}
 		sub.channels = count
 		return s.push(part)
 	}
@@ -144,14 +153,14 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 		sub.silent = sub.silent[1:]
 		return true
 	}
-	if kind == kindSUnsubscribe && b.info == nil { // nobody has asked: the slot has left the node
+	if kind == kindSUnsubscribe && (b.info == nil || b.info.Name != kindSUnsubscribe) { // nobody has asked: the slot has left the node
 		b.resubscribe(channel, s.lane.Node(int(slot.Of(channel))))
 		return true
 	}
 	return s.push(withCount(part, b.sharded()))
 }
 
-// redirected handles the error of a node that does not own a sharded channel's slot.
+// redirected handles the error of a node that does not own the slot of a sharded channel, or of a key.
 func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 	addr, _, is := b.s.lane.Redirected(part, sub.link.Addr())
 	switch {
@@ -161,7 +170,12 @@ func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 		sub.silent = sub.silent[1:]
 		b.resubscribe(channel, addr)
 		return true
-	case b.info != nil && b.info.Channels && addr != "":
+	case b.info == nil:
+	case b.info.Reason != command.ReasonSubscribe: // a node minds the slot first, and then what is not for subscribers
+		b.s.push(appendError(nil, relay.Error("ERR Can't execute '"+b.info.Name+
+			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")))
+		return true
+	case b.info.Channels && addr != "":
 		b.moved = addr
 		return true
 	}
@@ -201,10 +215,8 @@ func (b *subscriber) answered() {
 		b.send(addr)
 		return
 	}
-	if b.info != nil {
-		s.front.stats.replied(b.info, false)
-		b.info, b.raw = nil, nil
-	}
+	s.front.stats.replied(b.info, false)
+	b.info, b.raw = nil, nil
 	for addr, sub := range b.links {
 		if sub.channels == 0 && sub.sharded == 0 {
 			delete(b.links, addr)
@@ -221,6 +233,14 @@ func (b *subscriber) answered() {
 func (b *subscriber) sharded() (n int64) {
 	for _, sub := range b.links {
 		n += sub.sharded
+	}
+	return n
+}
+
+// patterns is the number of patterns over all links.
+func (b *subscriber) patterns() (n int64) {
+	for _, sub := range b.links {
+		n += sub.patterns
 	}
 	return n
 }
@@ -245,9 +265,8 @@ func (b *subscriber) takes(info *command.Info) bool {
 // tunnel sends a command of a RESP2 session that has subscriptions: Redis answers PING in a form of its own, and refuses the
 // rest.
 func (b *subscriber) tunnel(info *command.Info) bool {
-	for _, sub := range b.links {
-		b.s.front.stats.replied(info, false)
-		sub.link.Send(nil, b.s.commands.Raw)
+	for addr := range b.links {
+		b.begin(info, addr)
 		break
 	}
 	return true

@@ -285,7 +285,7 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	case index >= 0:
 		t.text[index].place = nil
 	}
-	if t.changed && p.info.Action == command.ActionExec { // DISCARD went in its place
+	if index >= 0 && t.changed && p.info.Action == command.ActionExec { // DISCARD went in its place
 		t.over(true)
 		p.answer(t.nothing(), true)
 		return true

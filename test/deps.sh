@@ -2,7 +2,8 @@
 # Makes sure that what is named is installed: by apt where it is missing and allowed (as root, or by sudo without a
 # password), on Debian and Ubuntu. Otherwise it says what to install and fails.
 #
-#   test/deps.sh [go] [gcc] [redis] [postgres] [pgbouncer] [nutcracker] [haproxy]
+#   test/deps.sh [go] [gcc] [redis] [postgres] [pgbouncer] [nutcracker] [haproxy] \
+#     [node] [python3-redis] [php-redis] [ruby-redis]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,6 +37,10 @@ present() {
         done
         ;;
     pgbouncer | nutcracker | haproxy) PATH=$PATH:/usr/sbin command -v "$1" >/dev/null ;;
+    node) command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' ;;
+    python3-redis) /usr/bin/python3 -c 'import redis' 2>/dev/null ;; # the interpreter for which Debian installs it
+    php-redis) command -v php >/dev/null && php -r 'exit(extension_loaded("redis") ? 0 : 1);' ;;
+    ruby-redis) command -v ruby >/dev/null && ruby -e 'require "redis"' 2>/dev/null ;;
     *) fail "$0: what is $1?" ;;
     esac
 }
@@ -45,6 +50,8 @@ packages() {
     gcc) echo gcc libc6-dev ;;
     redis) echo redis-server redis-tools ;;
     postgres) echo postgresql ;;
+    node) echo nodejs npm ;;
+    php-redis) echo php-cli php-redis ;;
     *) echo "$1" ;;
     esac
 }

@@ -70,8 +70,8 @@ func (l *lane) wireTo(addr string) *wire {
 	if w == nil {
 		w = &wire{lane: l, addr: addr}
 		l.byAddr[addr] = w
-		if l.own != nil {
-			for _, raw := range l.own.Setup {
+		if l.own != nil && l.own.Setup != nil {
+			for _, raw := range l.own.Setup(addr) {
 				w.push(&relay.Request{Sink: discard{}}, raw)
 			}
 		}

@@ -25,10 +25,12 @@ func privately(reasons ...Reason) func(i *Info) bool {
 
 // ways are in the order in which they are shown; the first that fits a command is its way.
 var ways = []way{
-	{"refused", "an error: it would make the connection something that a session is not",
+	{
+		"refused", "an error: it would make the connection something that a session is not",
 		func(i *Info) bool {
 			return i.Handling == Private && i.Action == ActionNone && (i.Reason == ReasonState || i.Reason == ReasonReplication)
-		}},
+		},
+	},
 	{"by key", "relayed to the master that serves the slot of its keys; keys of several slots are Redis's `CROSSSLOT`", handled(ByKey)},
 	{"by slot", "relayed to the master that serves the slot which it names", handled(BySlot)},
 	{"split", "where its keys are of several slots, one command for each, side by side, and one reply made of theirs", handled(Split)},
@@ -39,14 +41,20 @@ var ways = []way{
 	{"fixed node", "relayed to one node that is the same for all: nothing says that others should get it", handled(FixedNode)},
 	{"sidecar", "answered by the sidecar, since it is about the client's connection, which ends there", handled(Local)},
 	{"transaction", "from `WATCH` or `MULTI` until `EXEC`, a connection to one master that no other client uses", privately(ReasonTransaction)},
-	{"blocking", "a connection that no other client uses while it waits; when the client leaves, it takes no element with it",
-		privately(ReasonBlocking)},
-	{"subscription", "connections of the client's own to the fixed node, and for sharded channels to the masters of their slots",
-		privately(ReasonSubscribe)},
+	{
+		"blocking", "a connection that no other client uses while it waits; when the client leaves, it takes no element with it",
+		privately(ReasonBlocking),
+	},
+	{
+		"subscription", "connections of the client's own to the fixed node, and for sharded channels to the masters of their slots",
+		privately(ReasonSubscribe),
+	},
 	{"replicas", "asked of each master that the client wrote to, over connections that no other client uses", privately(ReasonWait)},
 	{"monitor", "a connection of the client's own to each master", privately(ReasonMonitor)},
-	{"own connections", "from then on, all of the client's commands go over connections that no other client uses and that are in that state",
-		privately(ReasonTracking, ReasonState)},
+	{
+		"own connections", "from then on, all of the client's commands go over connections that no other client uses and that are in that state",
+		privately(ReasonTracking, ReasonState),
+	},
 	{"replies", "Redis goes on answering, and the sidecar throws the replies away", privately(ReasonReply)},
 }
 

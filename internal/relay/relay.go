@@ -102,8 +102,8 @@ type Lane interface {
 // Own is what a session asks of a lane of its own.
 type Own struct {
 	Owner *Owner
-	// Setup is the commands that put each of its connections into the session's state, before any other.
-	Setup [][]byte
+	// Setup returns the commands that put a connection to a node into the session's state, before any other. Nil: there are none.
+	Setup func(addr string) [][]byte
 	// Everywhere has connections to all masters made, not only to those that are needed.
 	Everywhere bool
 	// Push gets what Redis sends by itself, and Lost hears that a connection broke. Both may be nil.

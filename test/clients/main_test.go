@@ -23,7 +23,20 @@ type target struct {
 	cluster    bool
 }
 
-func (t target) addr() string { return net.JoinHostPort(t.host, t.port) }
+func (to target) addr() string { return net.JoinHostPort(to.host, to.port) }
+
+// flush deletes all keys, through the sidecar.
+func (to target) flush(t *testing.T) {
+	t.Helper()
+	if got := harness.NewConn(t, to.addr()).MustDo(t, "FLUSHALL"); got != "+OK\r\n" {
+		t.Fatalf("FLUSHALL: %q", got)
+	}
+}
+
+// many is the length of a long pipeline; large is a value of 64 MiB.
+const many = 10_000
+
+var large = strings.Repeat("0123456789abcdef", 4<<20)
 
 // onEach runs a test against a standalone Redis and against a cluster of three masters.
 func onEach(t *testing.T, test func(t *testing.T, to target)) {

@@ -1,5 +1,5 @@
 // Package commands holds tests of what becomes of commands before they reach Redis: those that the configuration denies, those
-// that nobody knew when the sidecar started, those that may be sent again.
+// that nobody knew when the sidecar started; and of what one client is told in the place of another.
 package commands
 
 import (

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -67,6 +69,28 @@ func (c *Conn) ReadReply() ([]byte, error) {
 		err = fmt.Errorf("after %q: %w", r.raw[:min(len(r.raw), 1000)], err)
 	}
 	return r.raw, err
+}
+
+// Pending tells, without waiting, whether a reply has begun to come or the connection was closed.
+func (c *Conn) Pending() bool {
+	if c.src.Buffered() > 0 {
+		return true
+	}
+	socket, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return false // over TLS nobody can tell
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var peeked error
+	if err := raw.Control(func(fd uintptr) {
+		_, _, peeked = syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+	}); err != nil {
+		return true
+	}
+	return !errors.Is(peeked, syscall.EAGAIN)
 }
 
 // Do sends one command and returns the bytes of the next reply.

@@ -28,8 +28,8 @@ type part struct {
 	repeated bool
 }
 
-// parseShapes parses the table of them.
-func parseShapes() map[string][]shape {
+// parseShapes parses a table of them.
+func parseShapes(shapes map[string]string) map[string][]shape {
 	parsed := map[string][]shape{}
 	for group, text := range shapes {
 		for line := range strings.Lines(text) {
@@ -82,8 +82,8 @@ type generator struct {
 	shapes  []shape
 	times   int
 
-	tag     string // of the keys of this command
-	strayed bool   // whether this command's keys may have another one
+	tag   string // of the keys of this command
+	stray int    // one key in so many has another one
 }
 
 // payloads are what commands take that only a server can make.
@@ -92,18 +92,18 @@ type payloads struct{ values, functions []string }
 // hashTags lie on different masters of three, in turn.
 var hashTags = []string{"a", "b", "c", "user:1000", "x y", "é", "12", "tag"}
 
-func newGenerator(seed uint64, p *pair) *generator {
-	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), table: p.table, payload: p.payload}
+func newGenerator(seed uint64, p *pair, shapes map[string]string) *generator {
+	g := &generator{Rand: rand.New(rand.NewPCG(seed, 1)), table: p.table, payload: p.payload, stray: 100}
+	if p.meaning {
+		g.stray = 3
+	}
 	for _, i := range g.Perm(len(hashTags))[:3] {
 		g.tags = append(g.tags, hashTags[i])
 	}
-	parsed := parseShapes()
+	parsed := parseShapes(shapes)
 	for _, group := range slices.Sorted(maps.Keys(parsed)) {
-		if group == noCluster && p.cluster {
-			continue
-		}
 		for _, s := range parsed[group] {
-			if info := p.table.Find(bytesOf(s.name)); !p.byKeyOnly || info != nil && keyed(info) {
+			if info := p.table.Find(bytesOf(s.name)); info == nil || p.difference(info) != notAsked {
 				g.shapes = append(g.shapes, s)
 			}
 		}
@@ -111,23 +111,15 @@ func newGenerator(seed uint64, p *pair) *generator {
 	return g
 }
 
-// keyed tells whether the command goes where its keys say, also where there are several masters.
-func keyed(info *command.Info) bool {
-	switch info.Handling {
-	case command.ByKey, command.BySlot, command.Split:
-		return true
-	case command.Private:
-		return info.Reason == command.ReasonBlocking // the shapes do not block
-	}
-	return false
+// without leaves a command out.
+func (g *generator) without(name string) {
+	g.shapes = slices.DeleteFunc(g.shapes, func(s shape) bool { return s.name[0] == name })
 }
 
 // command makes one command.
 func (g *generator) command() []string {
 	s := g.shapes[g.IntN(len(g.shapes))]
 	g.tag = g.tags[g.IntN(len(g.tags))]
-	info := g.table.Find(bytesOf(s.name))
-	g.strayed = info == nil || info.Handling != command.Split // those are the next version's to split
 	args := g.expand(nil, s.root)
 	if s.exact {
 		return args
@@ -187,7 +179,7 @@ func (g *generator) key(kind string) string {
 		kind = g.oneOf(keyKinds...)
 	}
 	tag := g.tag
-	if g.strayed && g.IntN(100) == 0 {
+	if g.IntN(g.stray) == 0 {
 		tag = g.oneOf(g.tags...)
 	}
 	switch g.IntN(12) {

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"readthrough/internal/command"
+	"readthrough/internal/slot"
 	"readthrough/test/harness"
 )
 
@@ -26,36 +28,45 @@ const (
 // pair is two sides that get the same commands: a bare Redis, and the sidecar before another one.
 type pair struct {
 	bare, sidecar string // addresses
-	servers       []*harness.Redis
+	direct        *harness.Redis
+	behind        []*harness.Redis
 	table         *command.Table
 	payload       payloads
-	cluster       bool
-	byKeyOnly     bool // of several masters only commands with keys are relayed
+	unlike        bool // of several masters, while the bare Redis is one
+	meaning       bool // and the bare Redis is standalone, so that it knows no slots
+	patience      time.Duration
 }
 
+// together has commands of several slots refused, as one node of a cluster refuses them.
+const together = "crossSlot: error"
+
 func newStandalonePair(t *testing.T) *pair {
-	bare, behind := harness.NewRedis(t, harness.RedisOptions{}), harness.NewRedis(t, harness.RedisOptions{})
-	return newPair(t, bare, behind)
+	return newPair(t, "", &pair{direct: harness.NewRedis(t, harness.RedisOptions{}), behind: []*harness.Redis{harness.NewRedis(t, harness.RedisOptions{})}})
 }
 
 func newClusterPair(t *testing.T, masters int) *pair {
 	bare := harness.NewCluster(t, harness.ClusterOptions{Masters: 1})
 	behind := harness.NewCluster(t, harness.ClusterOptions{Masters: masters})
-	p := newPair(t, bare.Nodes()[0], behind.Nodes()...)
-	p.cluster = true
-	return p
+	return newPair(t, together, &pair{direct: bare.Nodes()[0], behind: behind.Nodes(), unlike: masters > 1})
 }
 
-func newPair(t *testing.T, bare *harness.Redis, behind ...*harness.Redis) *pair {
+// newMeaningPair is a standalone Redis, and the sidecar before three masters, which is to look like it.
+func newMeaningPair(t *testing.T) *pair {
+	behind := harness.NewCluster(t, harness.ClusterOptions{Masters: 3})
+	return newPair(t, "", &pair{direct: harness.NewRedis(t, harness.RedisOptions{}), behind: behind.Nodes(), unlike: true, meaning: true})
+}
+
+func newPair(t *testing.T, config string, p *pair) *pair {
 	t.Helper()
 	var addrs []string
-	for _, n := range behind {
+	for _, n := range p.behind {
 		addrs = append(addrs, n.Addr())
 	}
 	s := harness.NewSidecar(t, harness.SidecarOptions{
-		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%s]}\n", strings.Join(addrs, ", ")),
+		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%s]}\n%s\n", strings.Join(addrs, ", "), config),
 	})
-	p := &pair{bare: bare.Addr(), sidecar: s.Addr(), servers: append([]*harness.Redis{bare}, behind...), byKeyOnly: len(behind) > 1}
+	bare := p.direct
+	p.bare, p.sidecar, p.patience = bare.Addr(), s.Addr(), 10*time.Second
 
 	// The topology is learnt in the background.
 	if err := harness.Poll(t.Context(), func() error { return upstreamFound(t.Context(), s) }); err != nil {
@@ -115,7 +126,7 @@ func plain(v harness.Value) any {
 
 // reset brings all servers into the same state.
 func (p *pair) reset(ctx context.Context) error {
-	for _, server := range p.servers {
+	for _, server := range append(p.behind, p.direct) {
 		c, err := server.Dial(ctx)
 		if err != nil {
 			return err
@@ -132,7 +143,7 @@ func (p *pair) reset(ctx context.Context) error {
 		do("FUNCTION", "LOAD", library)
 		do("ACL", "DELUSER", "app")
 		do("ACL", "LOG", "RESET")
-		do("CONFIG", "SET", "slowlog-max-len", "128")
+		do("CONFIG", "SET", "slowlog-max-len", "128", "notify-keyspace-events", p.notifications())
 		for _, s := range scripts {
 			do("SCRIPT", "LOAD", s)
 		}
@@ -141,6 +152,15 @@ func (p *pair) reset(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// notifications are those of keyspace events that the servers give. A client that subscribes to a pattern of all channels is told of all
+// nodes' keys by one node only: the sidecar gathers what patterns name as such.
+func (p *pair) notifications() string {
+	if p.unlike {
+		return ""
+	}
+	return "KEA"
 }
 
 // mismatch is the first command whose replies differ.
@@ -164,6 +184,7 @@ func (p *pair) run(ctx context.Context, protocol int, commands [][]string, batch
 		return nil, err
 	}
 	defer sidecar.Close()
+	sidecar.Timeout = p.patience
 	for _, c := range []*harness.Conn{bare, sidecar} {
 		if protocol == 3 {
 			if _, err := c.Do("HELLO", "3"); err != nil {
@@ -173,25 +194,33 @@ func (p *pair) run(ctx context.Context, protocol int, commands [][]string, batch
 	}
 	for first := 0; first < len(commands); {
 		end := min(first+batch(), len(commands))
-		var raw []byte
+		var raw, rawBare []byte
 		for _, args := range commands[first:end] {
 			raw = append(raw, harness.Command(args...)...)
+			if !p.crosses(args) {
+				rawBare = append(rawBare, harness.Command(args...)...)
+			}
 		}
 		sent := make(chan error, 2) // beside the reading: a batch and its replies may be larger than the sockets' buffers
-		for _, c := range []*harness.Conn{bare, sidecar} {
-			go func() { sent <- c.Send(raw) }()
-		}
+		go func() { sent <- bare.Send(rawBare) }()
+		go func() { sent <- sidecar.Send(raw) }()
 		var found *mismatch
 		for ; first < end; first++ { // to the end of the batch, so that nothing of it still runs after the next reset
-			want, err := bare.ReadReply()
-			if err != nil {
-				return nil, fmt.Errorf("redis, %q: %w", commands[first], err)
+			args := commands[first]
+			want := []byte(crossSlot)
+			if !p.crosses(args) {
+				if want, err = bare.ReadReply(); err != nil {
+					return nil, fmt.Errorf("redis, %q: %w", args, err)
+				}
 			}
 			got, err := sidecar.ReadReply()
+			if err == nil && p.unlike {
+				got, err = scanned(sidecar, args, got)
+			}
 			if err != nil {
 				return cmp.Or(found, &mismatch{first, string(want), err.Error()}), nil
 			}
-			if found == nil && !same(p.table, commands[first], want, got) {
+			if found == nil && !p.same(args, want, got) {
 				found = &mismatch{first, string(want), string(got)}
 			}
 		}
@@ -207,6 +236,51 @@ func (p *pair) run(ctx context.Context, protocol int, commands [][]string, batch
 	return nil, nil
 }
 
+const crossSlot = "-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+
+// crosses tells whether a command that cannot be split has keys of several slots, and so is refused by a cluster, while a
+// standalone Redis would not mind.
+func (p *pair) crosses(args []string) bool {
+	if !p.meaning {
+		return false
+	}
+	info := p.table.Find(bytesOf(args))
+	if info == nil || info.Handling == command.Split || !info.ArityOK(len(args)) {
+		return false
+	}
+	keys, err := info.AppendKeys(nil, bytesOf(args))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(keys, func(k int) bool { return slot.Of([]byte(args[k])) != slot.Of([]byte(args[keys[0]])) })
+}
+
+// scanned completes the reply of a SCAN, which covers one of the masters, with those about the others.
+func scanned(c *harness.Conn, args []string, reply []byte) ([]byte, error) {
+	if !strings.EqualFold(args[0], "SCAN") {
+		return reply, nil
+	}
+	var keys []byte
+	for n := 0; ; {
+		v, err := harness.Decode(reply)
+		if err != nil || v.Err() != nil {
+			return reply, err
+		}
+		for _, e := range v.Elems[1].Elems {
+			keys = fmt.Appendf(keys, "$%d\r\n%s\r\n", len(e.Str), e.Str)
+			n++
+		}
+		if v.Elems[0].Str == "0" {
+			return fmt.Appendf(nil, "*2\r\n$1\r\n0\r\n*%d\r\n%s", n, keys), nil
+		}
+		next := slices.Clone(args)
+		next[1] = v.Elems[0].Str
+		if reply, err = c.Do(next...); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // batches gives the same sizes whenever it is asked anew.
 func batches(seed uint64, pipelined bool) func() int {
 	if !pipelined {
@@ -220,27 +294,36 @@ func TestStandalone(t *testing.T)   { compare(t, newStandalonePair(t)) }
 func TestOneMaster(t *testing.T)    { compare(t, newClusterPair(t, 1)) }
 func TestThreeMasters(t *testing.T) { compare(t, newClusterPair(t, 3)) }
 
+// TestMeaning holds that three masters behind the sidecar are for its clients what one standalone Redis is.
+func TestMeaning(t *testing.T) { compare(t, newMeaningPair(t)) }
+
 // compare holds that the replies are the same over generated sequences.
 func compare(t *testing.T, p *pair) {
 	for _, protocol := range []int{2, 3} {
 		for _, pipelined := range []bool{false, true} {
 			t.Run(fmt.Sprintf("RESP%d pipelined %t", protocol, pipelined), func(t *testing.T) {
-				for n := range sequences {
+				for n := range long(sequences) {
 					seed := uint64(n)
 					if pipelined {
-						seed += sequences
+						seed += long(sequences)
 					}
-					g := newGenerator(seed, p)
+					g := newGenerator(seed, p, shapes)
+					if pipelined && p.unlike {
+						g.without("SCAN") // which takes several commands, and would see what comes after it
+					}
 					commands := make([][]string, sequenceLength)
 					for i := range commands {
 						commands[i] = g.command()
 					}
-					found, err := p.run(t.Context(), protocol, commands, batches(seed, pipelined))
+					run := func(commands [][]string) (*mismatch, error) {
+						return p.run(t.Context(), protocol, commands, batches(seed, pipelined))
+					}
+					found, err := run(commands)
 					if err != nil {
 						t.Fatalf("seed %d: %v", seed, err)
 					}
 					if found != nil {
-						commands, found = p.shrink(t.Context(), protocol, commands[:found.at+1], *found, func() func() int { return batches(seed, pipelined) })
+						commands, found = shrink(p, commands[:found.at+1], found, run)
 						t.Errorf("seed %d: the replies to the last of these differ:\n%s\nRedis:   %s\nsidecar: %s",
 							seed, listing(commands), abbreviated(found.want), abbreviated(found.got))
 					}
@@ -250,21 +333,31 @@ func compare(t *testing.T, p *pair) {
 	}
 }
 
-// shrink leaves out commands as long as the last one's replies still differ.
-func (p *pair) shrink(ctx context.Context, protocol int, commands [][]string, found mismatch, batch func() func() int) ([][]string, *mismatch) {
+// long is a number of sequences, ten times as many for the tests at full length.
+func long(n uint64) uint64 {
+	if harness.Long() {
+		return 10 * n
+	}
+	return n
+}
+
+// shrink leaves out items as long as the replies to the last one still differ.
+func shrink[T any](p *pair, items []T, found *mismatch, run func([]T) (*mismatch, error)) ([]T, *mismatch) {
+	defer func(d time.Duration) { p.patience = d }(p.patience)
+	p.patience = time.Second
 	runs := 0
-	for chunk := len(commands) / 2; chunk > 0; chunk /= 2 {
-		for at := 0; at+chunk < len(commands) && runs < shrinkRuns; {
+	for chunk := len(items) / 2; chunk > 0; chunk /= 2 {
+		for at := 0; at+chunk < len(items) && runs < shrinkRuns; {
 			runs++
-			fewer := slices.Concat(commands[:at], commands[at+chunk:])
-			if again, err := p.run(ctx, protocol, fewer, batch()); err == nil && again != nil {
-				commands, found = fewer[:again.at+1], *again
+			fewer := slices.Concat(items[:at], items[at+chunk:])
+			if again, err := run(fewer); err == nil && again != nil {
+				items, found = fewer[:again.at+1], again
 			} else {
 				at += chunk
 			}
 		}
 	}
-	return commands, &found
+	return items, found
 }
 
 func listing(commands [][]string) string {

@@ -12,8 +12,6 @@ package parity
 //
 // Shapes avoid what would let two servers drift apart: ids and times that a server makes up, and choices at random. So a command
 // that picks members at random is asked for all of them, and the ACL log, which tells how the sidecar checked a password, is not read.
-//
-// Those of the group noCluster are for a Redis that is none, which refuses them.
 var shapes = map[string]string{
 	"strings": `
 		APPEND str val
@@ -221,6 +219,16 @@ var shapes = map[string]string{
 		FCALL ( echo | count | nosuch ) 1 key val
 		FCALL_RO ( echo | count ) 1 key val`,
 	"slots": `
+		CLUSTER COUNT-FAILURE-REPORTS word
+		CLUSTER INFO
+		CLUSTER KEYSLOT key
+		CLUSTER LINKS
+		CLUSTER MYID
+		CLUSTER NODES
+		CLUSTER REPLICAS word
+		CLUSTER SHARDS
+		CLUSTER SLAVES word
+		CLUSTER SLOTS
 		CLUSTER COUNTKEYSINSLOT ( slot | -1 | 16384 )
 		CLUSTER GETKEYSINSLOT slot ( 10 | -1 )
 		PUBLISH key val
@@ -347,17 +355,4 @@ var shapes = map[string]string{
 		TIME
 		NOSUCHCOMMAND val key
 		CONFIG NOSUCHSUBCOMMAND val`,
-	noCluster: `
-		CLUSTER COUNT-FAILURE-REPORTS word
-		CLUSTER INFO
-		CLUSTER KEYSLOT key
-		CLUSTER LINKS
-		CLUSTER MYID
-		CLUSTER NODES
-		CLUSTER REPLICAS word
-		CLUSTER SHARDS
-		CLUSTER SLAVES word
-		CLUSTER SLOTS`,
 }
-
-const noCluster = "cluster, where there is none"

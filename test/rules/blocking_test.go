@@ -43,7 +43,7 @@ func TestABlockedClientThatLeavesTakesNothing(t *testing.T) {
 func TestAHalfClosedClientIsAnswered(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	o := newOrigin()
-	o.gate = make(chan struct{})
+	open := o.hold()
 	r := newRelay(t, o, redis.Addr())
 	c := r.connect(t)
 	send(t, c, "SET k v", "GET map:k", "MULTI", "GET k", "EXEC", "GET k")
@@ -54,7 +54,7 @@ func TestAHalfClosedClientIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-o.asked
-	close(o.gate)
+	open()
 	expect(t, c, ok, bulk("loaded"), ok, queued, "*1\r\n$1\r\nv\r\n", bulk("v"))
 	if got, err := c.ReadReply(); err == nil {
 		t.Fatalf("then %q", got)
@@ -116,11 +116,12 @@ func TestABlockedClientFollowsItsSlot(t *testing.T) {
 	do(t, other, "RPUSH {t}q moved", ":1\r\n")
 	expect(t, c, "*2\r\n"+bulk("{t}q")+bulk("moved"))
 
-	m := w.begin(t, "{t}")
-	send(t, c, "BLPOP {t}q 0")
+	do(t, other, "SET {u}k v", ok)
+	m := w.begin(t, "{u}")
+	send(t, c, "BLPOP {u}q 0")
 	finish(t, m)
-	do(t, other, "RPUSH {t}q moving", ":1\r\n")
-	expect(t, c, "*2\r\n"+bulk("{t}q")+bulk("moving"))
+	do(t, other, "RPUSH {u}q moving", ":1\r\n")
+	expect(t, c, "*2\r\n"+bulk("{u}q")+bulk("moving"))
 
 	send(t, c, "BLPOP {t}q 0")
 	await(t, w.master(t, "{t}"), "flags=b", 1)

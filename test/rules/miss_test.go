@@ -25,7 +25,7 @@ func TestCommandsBehindAMissWaitForItsFill(t *testing.T) {
 	if slot.Of([]byte(missing)) == slot.Of([]byte(besides)) {
 		t.Fatal("the keys share a slot")
 	}
-	o.redis = func(key string) *harness.Redis { return w.master(t, key) }
+	o.fill(func(key string) *harness.Redis { return w.master(t, key) })
 	for command, test := range map[string]struct{ reply, value string }{
 		"SET map:k v":           {"+OK\r\n", "v"},
 		"APPEND map:k -v":       {":8\r\n", "loaded-v"},
@@ -45,7 +45,7 @@ func TestCommandsBehindAMissWaitForItsFill(t *testing.T) {
 		t.Run(command, func(t *testing.T) {
 			c, other := w.connect(t), w.connect(t)
 			do(t, other, "FLUSHALL", "+OK\r\n")
-			o.gate = make(chan struct{})
+			open := o.hold()
 			send(t, c, "GET "+missing, command)
 			if key := <-o.asked; key != missing {
 				t.Fatal(key)
@@ -53,7 +53,7 @@ func TestCommandsBehindAMissWaitForItsFill(t *testing.T) {
 			// What had been sent behind the GET would have run by now.
 			do(t, other, "EXISTS map:k", ":0\r\n")
 			do(t, other, "EXISTS other", ":0\r\n")
-			close(o.gate)
+			open()
 			expect(t, c, bulk("loaded"))
 			got, err := c.ReadReply()
 			if err != nil || test.reply != "" && string(got) != test.reply {
@@ -70,16 +70,16 @@ func TestCommandsBehindAMissWaitForItsFill(t *testing.T) {
 func TestCommandsBehindAMissWaitForItsFillWithoutACluster(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	o := newOrigin()
-	o.redis = func(string) *harness.Redis { return redis }
+	o.fill(func(string) *harness.Redis { return redis })
 	r := newRelay(t, o, redis.Addr())
 	for _, command := range []string{"DEL other map:k", "FLUSHALL", "SUNIONSTORE map:k none", "EVAL return(redis.call('DEL','map:k')) 0"} {
 		redis.MustDo(t, "FLUSHALL")
 		c := r.connect(t)
-		o.gate = make(chan struct{})
+		open := o.hold()
 		send(t, c, "GET "+missing, command)
 		<-o.asked
 		do(t, r.connect(t), "EXISTS other", ":0\r\n")
-		close(o.gate)
+		open()
 		expect(t, c, bulk("loaded"))
 		if _, err := c.ReadReply(); err != nil {
 			t.Fatal(err)
@@ -94,7 +94,7 @@ func TestCommandsBehindAMissWaitForItsFillWithoutACluster(t *testing.T) {
 func TestCommandsOfOtherKeysPassAMiss(t *testing.T) {
 	o := newOrigin()
 	w := newWorld(t, o, harness.ClusterOptions{})
-	o.gate = make(chan struct{})
+	open := o.hold()
 	c := w.connect(t)
 	send(t, c, "GET map:k", "SET other v", "GET map:k2", "GET map:k", "SET other w", "GET other")
 	poll(t, func() error {
@@ -106,7 +106,7 @@ func TestCommandsOfOtherKeysPassAMiss(t *testing.T) {
 	for range 3 {
 		<-o.asked
 	}
-	close(o.gate)
+	open()
 	expect(t, c, bulk("loaded"), "+OK\r\n", bulk("loaded"), bulk("loaded"), "+OK\r\n", bulk("w"))
 }
 
@@ -114,7 +114,7 @@ func TestCommandsOfOtherKeysPassAMiss(t *testing.T) {
 func TestAMissWhileKeysAreWatchedFillsNothing(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	o := newOrigin()
-	o.redis = func(string) *harness.Redis { return redis }
+	o.fill(func(string) *harness.Redis { return redis })
 	r := newRelay(t, o, redis.Addr())
 	c := r.connect(t)
 	send(t, c, "WATCH map:k", "GET map:k", "MULTI", "SET map:k mine", "EXEC")
@@ -149,7 +149,7 @@ func TestATrackingClientHearsOfChangesAfterAMiss(t *testing.T) {
 			redis.MustDo(t, "FLUSHALL")
 			o := newOrigin()
 			if test.fills {
-				o.redis = func(string) *harness.Redis { return redis }
+				o.fill(func(string) *harness.Redis { return redis })
 			}
 			r := newRelay(t, o, redis.Addr())
 			c := r.connect3(t)
@@ -182,8 +182,8 @@ func TestATrackingClientHearsOfChangesAfterAMiss(t *testing.T) {
 func TestATrackingClientIsAnsweredWhatRedisHas(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	o := newOrigin()
-	o.gate = make(chan struct{})
-	o.redis = func(string) *harness.Redis { return redis }
+	open := o.hold()
+	o.fill(func(string) *harness.Redis { return redis })
 	r := newRelay(t, o, redis.Addr())
 	c := r.connect3(t)
 	do(t, c, "CLIENT TRACKING ON", "+OK\r\n")
@@ -191,14 +191,14 @@ func TestATrackingClientIsAnsweredWhatRedisHas(t *testing.T) {
 	<-o.asked
 	redis.MustDo(t, "SET", missing, "newer")
 	expect(t, c, ">2\r\n$10\r\ninvalidate\r\n*1\r\n$5\r\nmap:k\r\n")
-	close(o.gate)
+	open()
 	expect(t, c, bulk("newer"))
 }
 
 // A push does not overtake a reply that came before it and waits for others: the client would keep what has changed.
 func TestAnInvalidationStaysBehindTheReplyThatItIsAbout(t *testing.T) {
 	o := newOrigin()
-	o.gate = make(chan struct{})
+	open := o.hold()
 	w := newWorld(t, o, harness.ClusterOptions{})
 	keys := w.keysOfAll(t, "key")
 	key := keys[0]
@@ -224,7 +224,7 @@ func TestAnInvalidationStaysBehindTheReplyThatItIsAbout(t *testing.T) {
 		return nil
 	})
 	do(t, other, "GET "+key, bulk("new"))
-	close(o.gate)
+	open()
 	var got []string
 	for range 5 { // one more tells of the miss's key
 		got = append(got, read(t, c))

@@ -111,29 +111,30 @@ func (w *world) subscribed(t testing.TB, channel string) error {
 func TestAShardedSubscriptionFollowsItsSlot(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1})
 	for _, protocol := range []int{2, 3} {
+		a, b := fmt.Sprintf("{%d}a", protocol), fmt.Sprintf("{%d}b", protocol)
 		c, other := w.connect(t), w.connect(t)
 		if protocol == 3 {
 			c = w.connect3(t)
 		}
-		send(t, c, "SSUBSCRIBE {t}a {t}b", "SSUBSCRIBE c")
-		expect(t, c, message(protocol, "ssubscribe", "{t}a", ":1\r\n"), message(protocol, "ssubscribe", "{t}b", ":2\r\n"),
+		send(t, c, "SSUBSCRIBE "+a+" "+b, "SSUBSCRIBE c")
+		expect(t, c, message(protocol, "ssubscribe", a, ":1\r\n"), message(protocol, "ssubscribe", b, ":2\r\n"),
 			message(protocol, "ssubscribe", "c", ":3\r\n"))
 		publish := func(what string) {
 			t.Helper()
-			for _, channel := range []string{"{t}a", "{t}b"} {
+			for _, channel := range []string{a, b} {
 				poll(t, func() error { return w.subscribed(t, channel) })
 				other.MustDo(t, "SPUBLISH", channel, what)
 				expect(t, c, message(protocol, "smessage", channel, bulk(what)))
 			}
 		}
 		publish("here")
-		w.move(t, "{t}")
+		w.move(t, a)
 		publish("moved")
-		w.failOver(t, "{t}", harness.Coordinated)
+		w.failOver(t, a, harness.Coordinated)
 		// The subscription stays where it was: a replica gets the messages of its shard.
-		send(t, other, "SPUBLISH {t}a failed-over")
+		send(t, other, "SPUBLISH "+a+" failed-over")
 		read(t, other)
-		expect(t, c, message(protocol, "smessage", "{t}a", bulk("failed-over")))
+		expect(t, c, message(protocol, "smessage", a, bulk("failed-over")))
 		send(t, c, "SUNSUBSCRIBE")
 		for range 3 {
 			read(t, c)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -163,14 +164,31 @@ func (w *world) keysOfAll(t testing.TB, prefix string) []string {
 
 // origin is a resolver in the hands of the test: keys that begin with "map:" are mapped, and have the value "loaded".
 type origin struct {
-	redis  func(key string) *harness.Redis // where to fill; nil: nothing is filled
-	asked  chan string                     // the keys that were asked for
-	gate   chan struct{}                   // a load waits for it; nil: none does
-	loads  atomic.Int64
-	filled atomic.Int64
+	asked chan string // the keys that were asked for
+	loads atomic.Int64
+
+	mu    sync.Mutex
+	redis func(key string) *harness.Redis // guarded by mu: where to fill; nil: nothing is filled
+	gate  chan struct{}                   // guarded by mu: a load waits for it; nil: none does
 }
 
 func newOrigin() *origin { return &origin{asked: make(chan string, 1000)} }
+
+// hold has the loads from now on wait until open is called.
+func (o *origin) hold() (open func()) {
+	gate := make(chan struct{})
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gate = gate
+	return func() { close(gate) }
+}
+
+// fill has values filled in from now on.
+func (o *origin) fill(redis func(key string) *harness.Redis) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.redis = redis
+}
 
 func (o *origin) Mapped(key []byte) bool { return strings.HasPrefix(string(key), "map:") }
 
@@ -180,20 +198,18 @@ func (o *origin) Load(key []byte, done func([]byte, bool, error)) { o.load(strin
 
 func (o *origin) load(key string, fills bool, done func([]byte, bool, error)) {
 	o.loads.Add(1)
+	o.mu.Lock()
 	gate, redis := o.gate, o.redis
+	o.mu.Unlock()
 	go func() {
 		o.asked <- key
 		if gate != nil {
 			<-gate
 		}
 		if fills && redis != nil {
-			v, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX")
-			if err != nil {
+			if _, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX"); err != nil {
 				done(nil, false, err)
 				return
-			}
-			if !v.Null {
-				o.filled.Add(1)
 			}
 		}
 		done([]byte("loaded"), true, nil)

@@ -11,9 +11,6 @@ func TestWaitIsForWhatItsClientWrote(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1, NodeTimeout: patience})
 	keys := w.keysOfAll(t, "k")
 	c, other := w.connect(t), w.connect(t)
-	send(t, c, "SET "+keys[0]+" v", "SET "+keys[1]+" v", "WAIT 1 5000")
-	expect(t, c, ok, ok, ":1\r\n")
-
 	replicas, err := w.cluster.ReplicasOf(t.Context(), w.master(t, keys[1]))
 	if err != nil {
 		t.Fatal(err)
@@ -22,6 +19,7 @@ func TestWaitIsForWhatItsClientWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = replicas[0].Resume() }()
+	do(t, c, "WAIT 1 5000", ":1\r\n") // for nothing
 	send(t, c, "SET "+keys[0]+" v", "SET "+keys[1]+" v", "WAIT 1 200")
 	expect(t, c, ok, ok, ":0\r\n")
 	send(t, other, "SET "+keys[0]+" v", "WAIT 1 5000") // whose replica is there
