@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -58,6 +60,29 @@ func TestNotificationsOfAllMastersComeOnce(t *testing.T) {
 			t.Fatalf("after that: %q", got)
 		}
 	}
+}
+
+// A master that takes over or is new has sent nothing of what happened before it was noticed: who wants its notifications is closed, and
+// subscribes again.
+func TestNotificationsEndWhereAMasterIsNew(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1, RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	keys := w.keysOfAll(t, "k")
+	c, plain, other := w.connect3(t), w.connect3(t), w.connect(t)
+	send(t, c, "SUBSCRIBE __keyevent@0__:set")
+	read(t, c)
+	send(t, plain, "SUBSCRIBE news")
+	read(t, plain)
+	w.failOver(t, keys[2], harness.Coordinated)
+	do(t, other, "SET "+keys[2]+" v", ok) // by which the new one is noticed
+	for {
+		if _, err := c.ReadReply(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.MustDo(t, "PUBLISH", "news", "text")
+	expect(t, plain, message(3, "message", "news", bulk("text")))
 }
 
 // A lost connection with subscriptions closes the client, which cannot know what it has missed; nobody else is.
