@@ -20,6 +20,7 @@ type transaction struct {
 	bound    bool       // a key has chosen the node
 	watching bool
 	changed  bool // EXEC answers null: nobody can tell whether what was watched is as it was
+	starting bool // MULTI is on its way
 	multi    bool // between MULTI and EXEC
 	refused  bool // a command was refused here, so that EXEC has to abort
 	ending   bool // EXEC, DISCARD or UNWATCH is on its way
@@ -103,8 +104,13 @@ func (t *transaction) before(info *command.Info) bool {
 		t.bound, t.watching = true, true
 		t.send(info, at, false)
 	case command.ActionMulti:
-		t.multi = true
-		if t.link == nil {
+		switch {
+		case t.link != nil:
+			t.multi = true
+		case s.identity.Own: // who may not use MULTI is told at once, by Redis
+			t.starting = true
+		default:
+			t.multi = true
 			return s.ok(info)
 		}
 		t.say(info)
@@ -227,7 +233,7 @@ func (t *transaction) lost(link relay.Link) {
 	t.changed = t.changed || t.watching
 	t.refused = t.refused || t.multi
 	t.bound, t.watching = false, false
-	if t.ending {
+	if t.ending || t.starting {
 		t.over(false)
 	}
 }
@@ -263,6 +269,13 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	}
 	if last {
 		t.due--
+	}
+	if t.starting {
+		t.starting, t.multi = false, b[0] == '+'
+		if !t.multi {
+			t.over(true)
+		}
+		return false
 	}
 	if first && b[0] == '-' && !t.moved {
 		if addr, ask, is := t.s.lane.Redirected(b, t.link.Addr()); is {
