@@ -23,6 +23,7 @@ type transaction struct {
 	starting bool // MULTI is on its way
 	multi    bool // between MULTI and EXEC
 	refused  bool // a command was refused here, so that EXEC has to abort
+	caching  bool // CLIENT CACHING went before MULTI, and holds until EXEC
 	ending   bool // EXEC, DISCARD or UNWATCH is on its way
 
 	text     []entry // since MULTI, that the link has been sent
@@ -104,6 +105,7 @@ func (t *transaction) before(info *command.Info) bool {
 		t.bound, t.watching = true, true
 		t.send(info, at, false)
 	case command.ActionMulti:
+		t.caching = s.takeCaching()
 		switch {
 		case t.link != nil:
 			t.multi = true
@@ -113,6 +115,7 @@ func (t *transaction) before(info *command.Info) bool {
 			t.multi = true
 			return s.ok(info)
 		}
+		t.sayCaching()
 		t.say(info)
 	case command.ActionUnwatch:
 		t.ending = true
@@ -170,7 +173,7 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 	}
 	if t.link == nil {
 		t.open(s.lane.Link(at))
-		t.link.Send(t.silent(), multiText)
+		t.sayMulti()
 	}
 	t.bound = t.bound || keyed
 	t.send(info, at, true)
@@ -238,11 +241,30 @@ func (t *transaction) lost(link relay.Link) {
 	}
 }
 
-// say sends the command just framed, which no redirect concerns.
-func (t *transaction) say(info *command.Info) {
+// sayMulti begins the transaction at a node.
+func (t *transaction) sayMulti() {
+	t.sayCaching()
+	t.link.Send(t.silent(), multiText)
+}
+
+// sayCaching sends a CLIENT CACHING that goes before MULTI.
+func (t *transaction) sayCaching() {
+	if t.caching {
+		t.anyLink().Send(t.silent(), t.s.tracking.cachingText())
+	}
+}
+
+// anyLink is the link, to any node if there is none yet.
+func (t *transaction) anyLink() relay.Link {
 	if t.link == nil {
 		t.open(t.s.lane.Link(relay.AnyNode))
 	}
+	return t.link
+}
+
+// say sends the command just framed, which no redirect concerns.
+func (t *transaction) say(info *command.Info) {
+	t.anyLink()
 	t.send(info, relay.AnyNode, false)
 }
 
@@ -353,7 +375,7 @@ func (t *transaction) slot() int {
 func (t *transaction) reopen(link relay.Link) {
 	t.unbind()
 	t.open(link)
-	link.Send(t.silent(), multiText)
+	t.sayMulti()
 	for _, e := range t.text {
 		if e.place == nil {
 			link.Send(t.silent(), e.raw)
@@ -415,6 +437,7 @@ func (t *transaction) drop() {
 	if link := t.link; link != nil {
 		t.link, t.bound, t.watching, t.due, t.moved = nil, false, false, 0, false
 		link.Release(false)
+		t.s.forgetTracked()
 	}
 }
 
