@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	sharedSequences = 20
+	sharedSequences = 12
 	sharedLength    = 400
 	crowdSize       = 4 // clients of a sequence
 )
