@@ -175,7 +175,7 @@ func (k *link) NotifyBelow(n int, f func()) {
 
 // OnOther implements relay.Link.
 func (k *link) OnOther(owner *relay.Owner, f func(b []byte, last bool) (ready bool)) {
-	k.owner, k.other = owner, f
+	k.owner, k.other, k.parts.cutsPushes = owner, f, true
 }
 
 // OnLost implements relay.Link.
@@ -184,6 +184,7 @@ func (k *link) OnLost(f func(err error)) { k.lost = f }
 // Release implements relay.Link.
 func (k *link) Release(clean bool) {
 	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
+	k.parts.cutsPushes = false
 	if clean && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
 		(k.lane.tells() || k.lane.freeLinks() < maxLinks) {
 		k.free, k.large = true, false

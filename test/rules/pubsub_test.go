@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"readthrough/internal/slot"
@@ -241,6 +243,42 @@ func TestALargeMessageComesWhole(t *testing.T) {
 	}
 	if err := <-done; err != nil || messages != rounds {
 		t.Fatalf("%d messages, %v", messages, err)
+	}
+}
+
+// The same where two nodes send large messages at once.
+func TestLargeMessagesOfSeveralNodesComeWhole(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	channels := w.keysOfAll(t, "c")
+	for _, protocol := range []int{2, 3} {
+		c := w.connect(t)
+		if protocol == 3 {
+			c = w.connect3(t)
+		}
+		for i, channel := range channels {
+			send(t, c, "SSUBSCRIBE "+channel)
+			expect(t, c, message(protocol, "ssubscribe", channel, fmt.Sprintf(":%d\r\n", i+1)))
+		}
+		const rounds = 10
+		text := strings.Repeat("x", 1<<20)
+		var wg sync.WaitGroup
+		for _, channel := range channels {
+			publisher := w.connect(t)
+			wg.Go(func() {
+				for range rounds {
+					if _, err := publisher.Do("SPUBLISH", channel, text); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for range rounds * len(channels) {
+			got := read(t, c)
+			if !slices.ContainsFunc(channels, func(channel string) bool { return got == message(protocol, "smessage", channel, bulk(text)) }) {
+				t.Fatalf("%.100q", got)
+			}
+		}
+		wg.Wait()
 	}
 }
 
