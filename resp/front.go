@@ -51,6 +51,7 @@ type front struct {
 	stats    stats
 	get      *command.Info // intercepted; nil when nothing is
 	fanouts  *fanout       // unused
+	followed uint64        // the topology's generation that followMasters has seen
 
 	unused      *place
 	unusedCount int

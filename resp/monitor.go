@@ -26,6 +26,13 @@ func (s *session) monitor(info *command.Info) bool {
 		addrs = append(addrs, "") // the link fails with the reason
 	}
 	p := s.front.take(s, info)
+	watching := false
+	p.inspect = func(b []byte, _, _ bool) bool {
+		if watching = b[0] == '+'; !watching {
+			s.endMonitor()
+		}
+		return false
+	}
 	s.send(p, 0)
 	for i, addr := range addrs {
 		var link relay.Link
@@ -37,8 +44,11 @@ func (s *session) monitor(info *command.Info) bool {
 		link = s.feed(link, s.push)
 		s.monitors = append(s.monitors, link)
 		link.OnLost(func(err error) {
-			if !s.gone && len(s.monitors) > 0 {
+			switch {
+			case watching && len(s.monitors) > 0:
 				s.kill("a connection of its MONITOR was lost: " + err.Error())
+			case !watching: // and will not
+				s.endMonitor()
 			}
 		})
 		r := &p.Request // the first one's reply is the client's

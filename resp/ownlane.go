@@ -181,13 +181,29 @@ func (s *session) caching(info *command.Info) bool {
 
 // sendCaching sends a CLIENT CACHING that waits for the next command, and tells whether there was one.
 func (s *session) sendCaching(at int) bool {
+	if !s.takeCaching() {
+		return false
+	}
+	s.lane.Send(&relay.Request{Sink: silence{}, Owner: &s.owner, Slot: at}, s.tracking.cachingText())
+	return true
+}
+
+// takeCaching tells whether a CLIENT CACHING waits for the next command, which is this one.
+func (s *session) takeCaching() bool {
 	t := s.tracking
-	if !t.caching {
+	if t == nil || !t.caching {
 		return false
 	}
 	t.caching = false
-	s.lane.Send(&relay.Request{Sink: silence{}, Owner: &s.owner, Slot: at}, t.cachingText())
 	return true
+}
+
+// forgetTracked tells a tracking client that nothing which it has read may be kept, since a connection by which it was to be told of
+// changes is gone.
+func (s *session) forgetTracked() {
+	if s.tracking != nil && !s.tracking.broadcast && s.identity.Protocol == 3 {
+		s.push([]byte(">2\r\n$10\r\ninvalidate\r\n_\r\n"))
+	}
 }
 
 // cachingText is the one CLIENT CACHING that the mode of tracking knows.

@@ -70,6 +70,7 @@ func New(opts Options) *Server {
 			sessions: map[*session]struct{}{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
 		}
 		l.EachTurn(f.relieve)
+		l.EachTurn(f.followMasters)
 		f.renew(f.side.Table())
 		s.fronts = append(s.fronts, f)
 	}

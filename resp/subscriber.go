@@ -324,6 +324,31 @@ func (b *subscriber) gatherKeyspace(info *command.Info) {
 	}
 }
 
+// followMasters is called every turn. It closes the sessions that want the notifications of all masters and are not connected to one
+// that has come since: they have missed some.
+func (f *front) followMasters() {
+	now := f.side.Generation()
+	if now == f.followed {
+		return
+	}
+	f.followed = now
+	for s := range f.sessions {
+		if b := s.subscriber; b != nil && len(b.gather) > 0 && !b.hears(masters(f.side.Nodes())) {
+			s.kill("a master whose notifications it wants has come after it subscribed to them")
+		}
+	}
+}
+
+// hears tells whether there is a link to each node.
+func (b *subscriber) hears(nodes []relay.Node) bool {
+	for _, node := range nodes {
+		if b.gather[node.Addr] == nil && b.links[node.Addr] == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // aboutKeys tells whether a reply is a message on a channel of keyspace notifications.
 func aboutKeys(b []byte) bool {
 	head := b[:min(len(b), 512)]

@@ -20,8 +20,10 @@ type transaction struct {
 	bound    bool       // a key has chosen the node
 	watching bool
 	changed  bool // EXEC answers null: nobody can tell whether what was watched is as it was
+	starting bool // MULTI is on its way
 	multi    bool // between MULTI and EXEC
 	refused  bool // a command was refused here, so that EXEC has to abort
+	caching  bool // CLIENT CACHING went before MULTI, and holds until EXEC
 	ending   bool // EXEC, DISCARD or UNWATCH is on its way
 
 	text     []entry // since MULTI, that the link has been sent
@@ -103,10 +105,17 @@ func (t *transaction) before(info *command.Info) bool {
 		t.bound, t.watching = true, true
 		t.send(info, at, false)
 	case command.ActionMulti:
-		t.multi = true
-		if t.link == nil {
+		t.caching = s.takeCaching()
+		switch {
+		case t.link != nil:
+			t.multi = true
+		case s.identity.Own: // who may not use MULTI is told at once, by Redis
+			t.starting = true
+		default:
+			t.multi = true
 			return s.ok(info)
 		}
+		t.sayCaching()
 		t.say(info)
 	case command.ActionUnwatch:
 		t.ending = true
@@ -164,7 +173,7 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 	}
 	if t.link == nil {
 		t.open(s.lane.Link(at))
-		t.link.Send(t.silent(), multiText)
+		t.sayMulti()
 	}
 	t.bound = t.bound || keyed
 	t.send(info, at, true)
@@ -227,16 +236,35 @@ func (t *transaction) lost(link relay.Link) {
 	t.changed = t.changed || t.watching
 	t.refused = t.refused || t.multi
 	t.bound, t.watching = false, false
-	if t.ending {
+	if t.ending || t.starting {
 		t.over(false)
 	}
 }
 
-// say sends the command just framed, which no redirect concerns.
-func (t *transaction) say(info *command.Info) {
+// sayMulti begins the transaction at a node.
+func (t *transaction) sayMulti() {
+	t.sayCaching()
+	t.link.Send(t.silent(), multiText)
+}
+
+// sayCaching sends a CLIENT CACHING that goes before MULTI.
+func (t *transaction) sayCaching() {
+	if t.caching {
+		t.anyLink().Send(t.silent(), t.s.tracking.cachingText())
+	}
+}
+
+// anyLink is the link, to any node if there is none yet.
+func (t *transaction) anyLink() relay.Link {
 	if t.link == nil {
 		t.open(t.s.lane.Link(relay.AnyNode))
 	}
+	return t.link
+}
+
+// say sends the command just framed, which no redirect concerns.
+func (t *transaction) say(info *command.Info) {
+	t.anyLink()
 	t.send(info, relay.AnyNode, false)
 }
 
@@ -263,6 +291,13 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	}
 	if last {
 		t.due--
+	}
+	if t.starting {
+		t.starting, t.multi = false, b[0] == '+'
+		if !t.multi {
+			t.over(true)
+		}
+		return false
 	}
 	if first && b[0] == '-' && !t.moved {
 		if addr, ask, is := t.s.lane.Redirected(b, t.link.Addr()); is {
@@ -340,7 +375,7 @@ func (t *transaction) slot() int {
 func (t *transaction) reopen(link relay.Link) {
 	t.unbind()
 	t.open(link)
-	link.Send(t.silent(), multiText)
+	t.sayMulti()
 	for _, e := range t.text {
 		if e.place == nil {
 			link.Send(t.silent(), e.raw)
@@ -402,6 +437,7 @@ func (t *transaction) drop() {
 	if link := t.link; link != nil {
 		t.link, t.bound, t.watching, t.due, t.moved = nil, false, false, 0, false
 		link.Release(false)
+		t.s.forgetTracked()
 	}
 }
 

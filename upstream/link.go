@@ -47,7 +47,9 @@ func (l *lane) Link(slot int) relay.Link {
 	addr := l.Node(slot)
 	if addr == "" {
 		cause, _ := l.side.unknown()
-		return &link{lane: l, broken: cause}
+		k := &link{lane: l}
+		l.side.loop.Post(func() { k.fail(cause) }) // not before the session has it
+		return k
 	}
 	return l.LinkTo(addr)
 }
@@ -70,6 +72,11 @@ func (l *lane) LinkTo(addr string) relay.Link {
 	}
 	k := &link{lane: l, addr: addr}
 	l.links = append(l.links, k)
+	if own := l.own; own != nil && own.Setup != nil && !own.Everywhere { // else the wires tell of what happens anywhere
+		for _, raw := range own.Setup(addr) {
+			k.Send(&relay.Request{Sink: discard{}}, raw)
+		}
+	}
 	l.dial(addr, func(fd int, err error) {
 		if err != nil {
 			k.fail(errDown(addr, err))
@@ -168,7 +175,7 @@ func (k *link) NotifyBelow(n int, f func()) {
 
 // OnOther implements relay.Link.
 func (k *link) OnOther(owner *relay.Owner, f func(b []byte, last bool) (ready bool)) {
-	k.owner, k.other = owner, f
+	k.owner, k.other, k.parts.cutsPushes = owner, f, true
 }
 
 // OnLost implements relay.Link.
@@ -177,13 +184,18 @@ func (k *link) OnLost(f func(err error)) { k.lost = f }
 // Release implements relay.Link.
 func (k *link) Release(clean bool) {
 	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
-	if clean && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) && k.lane.freeLinks() < maxLinks {
+	k.parts.cutsPushes = false
+	if clean && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
+		(k.lane.tells() || k.lane.freeLinks() < maxLinks) {
 		k.free, k.large = true, false
 		k.progress = k.lane.side.loop.Now()
 		return
 	}
 	k.close()
 }
+
+// tells says that what is read over any of the lane's connections is told when it changes, so that they have to stay.
+func (l *lane) tells() bool { return l.own != nil && l.own.Push != nil && !l.own.Everywhere }
 
 func (l *lane) freeLinks() (n int) {
 	for _, k := range l.links {
@@ -234,7 +246,7 @@ func (k *link) Data(b []byte) (used int) {
 	for used < len(b) && k.broken == nil && !k.conn.Paused() {
 		n, _, last, err := k.parts.next(b[used:])
 		if err != nil {
-			k.fail(errLost(k.addr, err))
+			k.lose(err)
 			break
 		}
 		if n == 0 {
@@ -253,10 +265,14 @@ func (k *link) Data(b []byte) (used int) {
 func (k *link) pass(b []byte, last bool) (ready bool) {
 	r := k.head
 	if r == nil || k.parts.kind == '>' {
-		if k.other == nil || k.other(b, last) {
+		other, owner := k.other, k.owner
+		if other == nil && k.lane.tells() {
+			other, owner = k.lane.own.Push, k.lane.own.Owner
+		}
+		if other == nil || other(b, last) {
 			return true
 		}
-		k.resumeWith(k.owner)
+		k.resumeWith(owner)
 		return false
 	}
 	if last {
@@ -288,7 +304,15 @@ func (k *link) resumeWith(owner *relay.Owner) {
 func (k *link) EOF() { k.Closed(io.EOF) }
 
 // Closed implements loop.Handler.
-func (k *link) Closed(err error) { k.fail(errLost(k.addr, err)) }
+func (k *link) Closed(err error) { k.lose(err) }
+
+// lose ends a link that broke.
+func (k *link) lose(err error) {
+	k.fail(errLost(k.addr, err))
+	if k.lane.tells() && k.lane.own.Lost != nil {
+		k.lane.own.Lost(err)
+	}
+}
 
 // Hangup implements loop.Handler: what is unread comes first.
 func (k *link) Hangup() {}
@@ -307,9 +331,9 @@ func (k *link) tend(now time.Time) {
 	}
 	quiet, limit := now.Sub(k.progress), k.lane.side.up.opts.silence()
 	switch {
-	case k.free && quiet > linkIdle:
+	case k.free && quiet > linkIdle && !k.lane.tells():
 		k.close()
 	case k.large && k.head != nil && !k.conn.Paused() && (k.whole || k.conn.Buffered() > 0) && quiet > limit:
-		k.fail(errLost(k.addr, errSilent(limit)))
+		k.lose(errSilent(limit))
 	}
 }

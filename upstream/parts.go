@@ -10,6 +10,9 @@ type parts struct {
 	replies frame.Replies
 	within  bool // a part of the current reply was passed on
 	kind    byte // type of the current reply
+	// cutsPushes says that also pushes are passed on in parts. Else they are collected, since what comes over another connection
+	// may not stand between the parts.
+	cutsPushes bool
 }
 
 // next returns the length of the reply, or of its part, at the start of the unread input b, and whether that ends it. It is 0
@@ -24,9 +27,8 @@ func (p *parts) next(b []byte) (n int, first, last bool, err error) {
 		p.within = false
 		return n, first, true, err
 	}
-	// An error is collected, since it may be a redirect, and so is a push: what is pushed on another connection may not come between
-	// its parts.
-	if len(b) < streamFrom || first && (b[0] == '-' || b[0] == '>') {
+	// An error is collected, since it may be a redirect.
+	if len(b) < streamFrom || first && (b[0] == '-' || b[0] == '>' && !p.cutsPushes) {
 		return 0, first, false, nil
 	}
 	if first {

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	sharedSequences = 30
+	sharedSequences = 12
 	sharedLength    = 400
 	crowdSize       = 4 // clients of a sequence
 )
@@ -377,11 +377,11 @@ func (c *crowd) named(raw []byte) []byte {
 		for _, f := range fields[1:] {
 			name, value, _ := strings.Cut(f, "=")
 			switch name {
-			case "flags": // whether what is watched has changed, only Redis knows
-				name += "=" + strings.Trim(value, "dN")
+			case "flags": // whether what is watched has changed and who is just unblocked, only Redis knows
+				name += "=" + strings.Trim(value, "duN")
 			case "multi": // of queued commands, the sidecar counts those that were refused too
-				name += "=" + value[:1]
-			case "name", "db", "sub", "psub", "ssub", "cmd", "user", "redir", "resp":
+				name += "=" + strconv.FormatBool(value != "-1")
+			case "name", "db", "sub", "psub", "ssub", "user", "redir", "resp":
 				name += "=" + value
 			}
 			told = append(told, " "+name...)
@@ -458,7 +458,7 @@ func (g *sharedGenerator) step() step {
 		}
 		c.standing = now
 		s.commands = append(s.commands, next...)
-		if alone || c.blocked {
+		if alone || c.blocked || next[0][0] == "RESET" { // after which subscriptions end a moment later than the reply comes
 			break
 		}
 	}

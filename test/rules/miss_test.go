@@ -249,3 +249,35 @@ func TestNothingIsLoadedForAClientWithoutReplies(t *testing.T) {
 	}
 	do(t, c, "GET map:k", bulk("loaded"))
 }
+
+// What a tracking client reads in a transaction is tracked as well, for as long as it is a client.
+func TestWhatIsReadInATransactionIsTracked(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	other := w.connect(t)
+	for mode, before := range map[string][]string{
+		"all":     {"CLIENT TRACKING ON"},
+		"opt in":  {"CLIENT TRACKING ON OPTIN", "CLIENT CACHING YES"},
+		"opt out": {"CLIENT TRACKING ON OPTOUT"},
+	} {
+		c := w.connect3(t)
+		do(t, other, "SET k old", ok)
+		do(t, other, "SET {k}2 old", ok)
+		for _, command := range before {
+			do(t, c, command, ok)
+		}
+		send(t, c, "MULTI", "PTTL k", "GET k", "EXEC")
+		expect(t, c, ok, queued, queued, "*2\r\n:-1\r\n"+bulk("old"))
+		send(t, c, "MULTI", "GET {k}2", "EXEC", "GET {k}2") // another one, for which nothing was said
+		expect(t, c, ok, queued, "*1\r\n"+bulk("old"), bulk("old"))
+		do(t, other, "SET k new", ok)
+		if got := read(t, c); got != ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n" {
+			t.Fatalf("%s: %q", mode, got)
+		}
+		do(t, other, "SET {k}2 new", ok)
+		if mode != "opt in" {
+			if got := read(t, c); got != ">2\r\n$10\r\ninvalidate\r\n*1\r\n$4\r\n{k}2\r\n" {
+				t.Fatalf("%s: %q", mode, got)
+			}
+		}
+	}
+}

@@ -1,8 +1,12 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"readthrough/internal/slot"
@@ -58,6 +62,29 @@ func TestNotificationsOfAllMastersComeOnce(t *testing.T) {
 			t.Fatalf("after that: %q", got)
 		}
 	}
+}
+
+// A master that takes over or is new has sent nothing of what happened before it was noticed: who wants its notifications is closed, and
+// subscribes again.
+func TestNotificationsEndWhereAMasterIsNew(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1, RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	keys := w.keysOfAll(t, "k")
+	c, plain, other := w.connect3(t), w.connect3(t), w.connect(t)
+	send(t, c, "SUBSCRIBE __keyevent@0__:set")
+	read(t, c)
+	send(t, plain, "SUBSCRIBE news")
+	read(t, plain)
+	w.failOver(t, keys[2], harness.Coordinated)
+	do(t, other, "SET "+keys[2]+" v", ok) // by which the new one is noticed
+	for {
+		if _, err := c.ReadReply(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	other.MustDo(t, "PUBLISH", "news", "text")
+	expect(t, plain, message(3, "message", "news", bulk("text")))
 }
 
 // A lost connection with subscriptions closes the client, which cannot know what it has missed; nobody else is.
@@ -216,6 +243,42 @@ func TestALargeMessageComesWhole(t *testing.T) {
 	}
 	if err := <-done; err != nil || messages != rounds {
 		t.Fatalf("%d messages, %v", messages, err)
+	}
+}
+
+// The same where two nodes send large messages at once.
+func TestLargeMessagesOfSeveralNodesComeWhole(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	channels := w.keysOfAll(t, "c")
+	for _, protocol := range []int{2, 3} {
+		c := w.connect(t)
+		if protocol == 3 {
+			c = w.connect3(t)
+		}
+		for i, channel := range channels {
+			send(t, c, "SSUBSCRIBE "+channel)
+			expect(t, c, message(protocol, "ssubscribe", channel, fmt.Sprintf(":%d\r\n", i+1)))
+		}
+		const rounds = 10
+		text := strings.Repeat("x", 1<<20)
+		var wg sync.WaitGroup
+		for _, channel := range channels {
+			publisher := w.connect(t)
+			wg.Go(func() {
+				for range rounds {
+					if _, err := publisher.Do("SPUBLISH", channel, text); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		for range rounds * len(channels) {
+			got := read(t, c)
+			if !slices.ContainsFunc(channels, func(channel string) bool { return got == message(protocol, "smessage", channel, bulk(text)) }) {
+				t.Fatalf("%.100q", got)
+			}
+		}
+		wg.Wait()
 	}
 }
 
