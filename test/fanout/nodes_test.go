@@ -61,8 +61,15 @@ func TestOneMasterDead(t *testing.T) {
 	started := time.Now()
 	const down = "-UPSTREAM"
 	batch := [][]string{
-		{"MGET", live, dead, second}, {"GET", live}, {"MSET", dead, "x", live, "new"}, {"DBSIZE"}, {"KEYS", "*"}, {"GET", second},
-		{"SCRIPT", "LOAD", script}, {"MGET", live, second}, {"EXISTS", live, second},
+		{"MGET", live, dead, second},
+		{"GET", live},
+		{"MSET", dead, "x", live, "new"},
+		{"DBSIZE"},
+		{"KEYS", "*"},
+		{"GET", second},
+		{"SCRIPT", "LOAD", script},
+		{"MGET", live, second},
+		{"EXISTS", live, second},
 	}
 	want := []string{down, "$1\r\n1\r\n", down, down, down, "$1\r\n3\r\n", down, "*2\r\n$3\r\nnew\r\n$1\r\n3\r\n", ":2\r\n"}
 	for i, got := range pipelined(t, c, batch) {

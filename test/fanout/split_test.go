@@ -91,9 +91,20 @@ func TestCrossSlot(t *testing.T) {
 	cluster := harness.NewCluster(t, harness.ClusterOptions{})
 	const refused = "-CROSSSLOT Keys in request don't hash to the same slot\r\n"
 	commands := [][]string{
-		{"MSET", "a", "1", "b", "2"}, {"MGET", "a", "b"}, {"MGET", "{a}", "a"}, {"EXISTS", "a", "b"}, {"DEL", "a", "b"}, {"DEL", "a", "a"},
-		{"MSETNX", "a", "1", "b", "2"}, {"MSETNX", "a", "1", "{a}", "2"}, {"SINTER", "a", "b"}, {"RENAME", "a", "b"},
-		{"MSET", "a", "1", "b"}, {"MSET", "a", "1", "{a}b"}, {"MGET"}, {"SUNIONSTORE", "a", "b", "c"},
+		{"MSET", "a", "1", "b", "2"},
+		{"MGET", "a", "b"},
+		{"MGET", "{a}", "a"},
+		{"EXISTS", "a", "b"},
+		{"DEL", "a", "b"},
+		{"DEL", "a", "a"},
+		{"MSETNX", "a", "1", "b", "2"},
+		{"MSETNX", "a", "1", "{a}", "2"},
+		{"SINTER", "a", "b"},
+		{"RENAME", "a", "b"},
+		{"MSET", "a", "1", "b"},
+		{"MSET", "a", "1", "{a}b"},
+		{"MGET"},
+		{"SUNIONSTORE", "a", "b", "c"},
 	}
 	odd := "-ERR wrong number of arguments for 'mset' command\r\n"
 	for line, want := range map[string][]string{

@@ -177,8 +177,10 @@ func TestWhatASubscriberMayDo(t *testing.T) {
 	r := newRelay(t, nil, redis.Addr())
 	direct := harness.NewConn(t, redis.Addr())
 	c := r.connect(t)
-	for _, command := range []string{"SUBSCRIBE c", "GET k", "PING", "PING x", "MULTI", "NOSUCH", "GET", "CLIENT ID", "BLPOP k 0", "SUBSCRIBE d",
-		"HELLO 3 SETNAME", "UNSUBSCRIBE d", "SSUBSCRIBE c", "SUNSUBSCRIBE c", "UNSUBSCRIBE c", "GET k", "UNSUBSCRIBE", "PING"} {
+	for _, command := range []string{
+		"SUBSCRIBE c", "GET k", "PING", "PING x", "MULTI", "NOSUCH", "GET", "CLIENT ID", "BLPOP k 0", "SUBSCRIBE d",
+		"HELLO 3 SETNAME", "UNSUBSCRIBE d", "SSUBSCRIBE c", "SUNSUBSCRIBE c", "UNSUBSCRIBE c", "GET k", "UNSUBSCRIBE", "PING",
+	} {
 		send(t, c, command)
 		send(t, direct, command)
 		if got, want := read(t, c), read(t, direct); got != want {
