@@ -94,12 +94,13 @@ func (s *session) reset(info *command.Info, _ [][]byte) bool {
 	if !s.quiet() {
 		return false
 	}
+	if s.subscriber != nil { // what follows must not find its subscriptions any more
+		s.subscriber.leave()
+		return false
+	}
 	s.endMonitor()
 	s.tracking.end()
 	s.settings, s.tracking, s.wrote, s.silenced, s.skips = nil, nil, nil, false, false
-	if s.subscriber != nil {
-		s.subscriber.over()
-	}
 	if s.transaction != nil {
 		s.transaction.over(false)
 	}

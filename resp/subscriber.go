@@ -3,6 +3,8 @@ package resp
 import (
 	"bytes"
 	"crypto/rand"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +34,7 @@ type subscriber struct {
 	pending int    // links that have not answered it; 0 while none is
 	moved   string // where a redirect says that it belongs
 	mark    string // the PING's text
+	leaving bool   // nothing is passed on any more
 }
 
 // subscription is a link and what is subscribed to over it.
@@ -72,6 +75,15 @@ func (b *subscriber) begin(info *command.Info, addrs ...string) {
 	b.info, b.raw, b.moved = info, bytes.Clone(b.s.commands.Raw), ""
 	b.s.paused = forWork
 	b.send(addrs...)
+}
+
+var unsubscribeText = []byte("*1\r\n$11\r\nUNSUBSCRIBE\r\n*1\r\n$12\r\nPUNSUBSCRIBE\r\n*1\r\n$12\r\nSUNSUBSCRIBE\r\n")
+
+// leave ends all subscriptions, without a word to the client. The session goes on when Redis has done it.
+func (b *subscriber) leave() {
+	b.leaving, b.info, b.raw, b.moved = true, nil, unsubscribeText, ""
+	b.s.paused = forWork
+	b.send(slices.Collect(maps.Keys(b.links))...)
 }
 
 // targets are the nodes that a command of the family goes to.
@@ -138,6 +150,8 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	}
 	kind, channel, count, ok := confirmation(part)
 	switch {
+	case !ok && b.leaving:
+		return true
 	case !ok:
 		return s.push(part)
 	case kind == kindSSubscribe || kind == kindSUnsubscribe:
@@ -147,7 +161,10 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 			sub.patterns += count - sub.channels
 		}
 		sub.channels = count
-		return s.push(part)
+		return b.leaving || s.push(part)
+	}
+	if b.leaving {
+		return true
 	}
 	if len(sub.silent) > 0 && bytes.Equal(sub.silent[0], channel) && kind == kindSSubscribe {
 		sub.silent = sub.silent[1:]

@@ -252,10 +252,13 @@ func (u rueidisUser) reconnects(killer *harness.Conn) {
 	if before != nil || killed == ":0\r\n" {
 		u.Fatalf("killed %s, %v", killed, before)
 	}
-	if err := harness.Poll(u.ctx, func() error { return u.do("SET", "k", "v").Error() }); err != nil { // a write on its way is lost
+	for range 10 { // over any of its connections; it sends again what only reads
+		u.equal(u.c.Do(u.ctx, u.c.B().Get().Key("k").Build()), "v")
+	}
+	if err := harness.Poll(u.ctx, func() error { return u.do("SET", "k", "new").Error() }); err != nil {
 		u.Error(err)
 	}
-	u.equal(u.do("GET", "k"), "v")
+	u.equal(u.c.Do(u.ctx, u.c.B().Get().Key("k").Build()), "new")
 }
 
 // caches holds that the client learns of every change of what it has cached, on whichever node that lives.

@@ -458,7 +458,7 @@ func (g *sharedGenerator) step() step {
 		}
 		c.standing = now
 		s.commands = append(s.commands, next...)
-		if alone || c.blocked || next[0][0] == "RESET" { // after which subscriptions end a moment later than the reply comes
+		if alone || c.blocked {
 			break
 		}
 	}
