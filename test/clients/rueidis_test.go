@@ -195,7 +195,7 @@ func (u rueidisUser) pubsub() {
 	}{
 		{"news", b.Subscribe().Channel("news").Build(), u.publish},
 		{"old", b.Psubscribe().Pattern("o*").Build(), u.publish}, // it does not unsubscribe from the other
-		{"a", b.Ssubscribe().Channel("a").Build(), u.spublish}, // on every node
+		{"a", b.Ssubscribe().Channel("a").Build(), u.spublish},   // on every node
 		{"b", b.Ssubscribe().Channel("b").Build(), u.spublish},
 		{"c", b.Ssubscribe().Channel("c").Build(), u.spublish},
 	} {
