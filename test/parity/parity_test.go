@@ -303,7 +303,7 @@ func compare(t *testing.T, p *pair) {
 		for _, pipelined := range []bool{false, true} {
 			t.Run(fmt.Sprintf("RESP%d pipelined %t", protocol, pipelined), func(t *testing.T) {
 				for n := range long(sequences) {
-					seed := uint64(n)
+					seed := n
 					if pipelined {
 						seed += long(sequences)
 					}

@@ -40,7 +40,8 @@ func gather(ctx context.Context, addr string, p *pair) (*crowd, error) {
 	c := &crowd{addr: addr, clients: make([]*harness.Conn, crowdSize), ids: make([]string, crowdSize)}
 	for i := range c.clients {
 		if err := c.join(ctx, i, p); err != nil {
-			return nil, errors.Join(err, c.leave())
+			c.leave()
+			return nil, err
 		}
 	}
 	return c, nil
@@ -62,13 +63,12 @@ func (c *crowd) join(ctx context.Context, i int, p *pair) error {
 	return err
 }
 
-func (c *crowd) leave() error {
+func (c *crowd) leave() {
 	for _, conn := range c.clients {
 		if conn != nil {
 			_ = conn.Close()
 		}
 	}
-	return nil
 }
 
 // clientName stands for a client's id, which each side makes up for itself.

@@ -125,7 +125,7 @@ func TestABlockedClientFollowsItsSlot(t *testing.T) {
 
 	send(t, c, "BLPOP {t}q 0")
 	await(t, w.master(t, "{t}"), "flags=b", 1)
-	w.failOver(t, "{t}", harness.Coordinated)
+	w.failOver(t, "{t}")
 	await(t, w.master(t, "{t}"), "flags=b", 1)
 	do(t, other, "RPUSH {t}q failed", ":1\r\n")
 	expect(t, c, "*2\r\n"+bulk("{t}q")+bulk("failed"))

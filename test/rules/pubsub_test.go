@@ -74,7 +74,7 @@ func TestNotificationsEndWhereAMasterIsNew(t *testing.T) {
 	read(t, c)
 	send(t, plain, "SUBSCRIBE news")
 	read(t, plain)
-	w.failOver(t, keys[2], harness.Coordinated)
+	w.failOver(t, keys[2])
 	do(t, other, "SET "+keys[2]+" v", ok) // by which the new one is noticed
 	for {
 		if _, err := c.ReadReply(); errors.Is(err, io.EOF) {
@@ -157,7 +157,7 @@ func TestAShardedSubscriptionFollowsItsSlot(t *testing.T) {
 		publish("here")
 		w.move(t, a)
 		publish("moved")
-		w.failOver(t, a, harness.Coordinated)
+		w.failOver(t, a)
 		// The subscription stays where it was: a replica gets the messages of its shard.
 		send(t, other, "SPUBLISH "+a+" failed-over")
 		read(t, other)

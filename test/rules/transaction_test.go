@@ -177,7 +177,7 @@ func TestATransactionAndAFailover(t *testing.T) {
 	expect(t, c, ok, queued)
 	send(t, watcher, "WATCH {t}w", "MULTI", "SET {t}w v")
 	expect(t, watcher, ok, ok, queued)
-	w.failOver(t, "{t}", harness.Coordinated)
+	w.failOver(t, "{t}")
 	do(t, c, "EXEC", "*1\r\n+OK\r\n")
 	do(t, watcher, "EXEC", "*-1\r\n")
 
@@ -199,11 +199,11 @@ func TestATransactionAndAFailover(t *testing.T) {
 }
 
 // failOver has a replica of a key's master take its place.
-func (w *world) failOver(t testing.TB, key, mode string) {
+func (w *world) failOver(t testing.TB, key string) {
 	t.Helper()
 	replicas, err := w.cluster.ReplicasOf(t.Context(), w.master(t, key))
 	if err == nil {
-		err = w.cluster.Failover(t.Context(), replicas[0], mode)
+		err = w.cluster.Failover(t.Context(), replicas[0], harness.Coordinated)
 	}
 	if err != nil {
 		t.Fatal(err)
