@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Cache is where a loaded value goes. The right to fill a key (a lease, one day) is its business: it may refuse.
+// Cache is where a loaded value goes. Whether a key may be filled is its business: it may refuse.
 type Cache interface {
 	// Fill stores the value under the key where the key does not exist. stored is false where it does. It must be safe for
 	// concurrent use, and keep neither key nor value.

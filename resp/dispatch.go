@@ -91,7 +91,7 @@ func (s *session) private(info *command.Info, large bool) bool {
 	case command.ActionClientCaching:
 		return s.caching(info)
 	default:
-		return s.unsupported(info, "needs a connection of its own", false)
+		return s.outOfPlace(info)
 	}
 }
 
@@ -194,9 +194,7 @@ func (s *session) reply(info *command.Info, b []byte) {
 	s.front.take(s, info).answer(b, true)
 }
 
-// unsupported answers what this version cannot do yet: an error rather than a wrong answer.
-func (s *session) unsupported(info *command.Info, why string, large bool) bool {
-	s.discardLarge(large)
-	s.front.take(s, info).fail(relay.Error(fmt.Sprintf("ERR %s %s, which this version of Readthrough does not offer yet", displayName(info), why)))
-	return true
+// outOfPlace refuses what makes a connection something that a session is not, such as a replica's.
+func (s *session) outOfPlace(info *command.Info) bool {
+	return s.error(info, fmt.Sprintf("ERR %s is refused by Readthrough: connect to the Redis node itself for it", displayName(info)))
 }

@@ -59,7 +59,7 @@ func (s *session) local(info *command.Info, large bool) bool {
 	if !s.front.side.Server().Cluster && strings.HasPrefix(info.Name, "cluster|") {
 		return s.relay(info, relay.AnyNode, false) // Redis says that it is no cluster
 	}
-	return s.unsupported(info, "speaks of the connections behind the sidecar", false)
+	return s.outOfPlace(info)
 }
 
 // displayName is a command's name as people write it.

@@ -140,9 +140,20 @@ func (s *Side) ask() {
 	if l.asked != nil || len(l.waiting) == 0 {
 		return
 	}
+	n := s.view.node(relay.AnyNode)
+	if n < 0 { // the nodes are gone: what waits is dispatched as it is, and told so
+		waiting := l.waiting
+		l.waiting = map[string][]func(){}
+		for _, all := range waiting {
+			for _, done := range all {
+				done()
+			}
+		}
+		return
+	}
 	l.asked, l.waiting = l.waiting, map[string][]func(){}
 	names := slices.Collect(maps.Keys(l.asked))
-	addr := s.view.nodes[s.view.node(relay.AnyNode)]
+	addr := s.view.nodes[n]
 	s.up.run(func(ctx context.Context) {
 		if err := s.up.learn(ctx, addr, names); err != nil {
 			s.up.log.Warn("commands that the sidecar does not know cannot be asked about, and are relayed as they are", zap.Error(err))

@@ -20,8 +20,10 @@ const (
 	// identities a loop serves.
 	laneIdle = time.Minute
 	maxLanes = 256
-	// maxDials bounds the connections that a loop is making to Redis at a time, those that only check a password included.
-	maxDials = 16
+	// maxDials bounds the connections that are being made to Redis at a time, and maxLogins those that only check a client's
+	// password: guessing one must not keep others from connecting.
+	maxDials  = 16
+	maxLogins = 4
 )
 
 // Stats counts what happened on a loop's connections to Redis since it started; Wires and Lanes are what is now.
@@ -252,9 +254,9 @@ func (s *Side) Authenticate(id relay.Identity, done func(err error)) {
 	}
 	addr := s.view.nodes[n]
 	s.up.run(func(ctx context.Context) {
-		err := s.up.dials.Acquire(ctx, 1)
+		err := s.up.logins.Acquire(ctx, 1)
 		if err == nil {
-			defer s.up.dials.Release(1)
+			defer s.up.logins.Release(1)
 			conn, dialErr := s.up.opts.ready(ctx, addr, id)
 			if err = dialErr; err == nil {
 				conn.Close()

@@ -30,6 +30,7 @@ type Upstream struct {
 	cache     *Cache
 	sides     []*Side
 	dials     *semaphore.Weighted // connections being made
+	logins    *semaphore.Weighted // of them, those that only check a client's password
 	changes   atomic.Uint64       // of any side's view: what Side.Generation returns
 
 	ctx  context.Context // of everything that blocks; ends with Close
@@ -43,7 +44,7 @@ func New(opts Options, loops []*loop.Loop) (*Upstream, error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	u := &Upstream{opts: opts, log: opts.logger(), dials: semaphore.NewWeighted(maxDials)}
+	u := &Upstream{opts: opts, log: opts.logger(), dials: semaphore.NewWeighted(maxDials), logins: semaphore.NewWeighted(maxLogins)}
 	u.changes.Store(rand.Uint64()) // a count from before a restart shall not go on where it was
 	u.ctx, u.stop = context.WithCancel(context.Background())
 	u.words.aliases = map[string]string{}
@@ -109,21 +110,24 @@ func (u *Upstream) watchCredentials(ctx context.Context) {
 		return
 	}
 	var known credentials
-	first := true
+	first, unreadable := true, ""
 	for tick := time.NewTicker(credentialsEvery); ; {
 		as, err := u.opts.credentials(ctx)
 		switch {
 		case err != nil:
-			u.log.Warn("Redis credentials cannot be read, the last ones serve", zap.Error(err))
+			if err.Error() != unreadable {
+				u.log.Warn("Redis credentials cannot be read, the last ones serve", zap.Error(err))
+			}
+			unreadable = err.Error()
 		case !first && as != known:
 			u.log.Info("Redis credentials changed, connections authenticate again")
 			for _, s := range u.sides {
 				s.loop.Post(func() { s.reauthenticate(as) })
 			}
 			u.discovery.Refresh()
-			known = as
+			known, unreadable = as, ""
 		default:
-			known, first = as, false
+			known, first, unreadable = as, false, ""
 		}
 		select {
 		case <-ctx.Done():

@@ -119,7 +119,7 @@ type MapConfig struct {
 	OnError string        `mapstructure:"onError" default:"error" oneof:"error|nil"`
 }
 
-// later names fields that the design knows and this version does not: a clearer answer than "unknown field". List
+// later names fields of later versions: a clearer answer than "unknown field". List
 // indexes are left out of the paths.
 var later = map[string]string{
 	"maps[].missing": "comes with a later version: remove it",

@@ -394,7 +394,7 @@ func (f field) parse(n *yaml.Node) (any, error) {
 	return text, nil
 }
 
-// laterWords are words that the design knows and this version, or this program, does not take, by field.
+// laterWords are words of later versions, or of other fields, by field.
 var laterWords = map[string]string{
 	"intercept.MGET":            "comes with a later version: write [GET]",
 	"intercept.GETEX":           "comes with a later version: write [GET]",

@@ -35,7 +35,11 @@ func main() {
 	err := run(ctx, os.Stdout, *port, *check)
 	interrupted := ctx.Err() != nil
 	stop()
-	if err != nil && !interrupted {
+	switch {
+	case interrupted && *check:
+		os.Exit(130) // nothing was checked
+	case interrupted:
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -189,8 +193,11 @@ func try(ctx context.Context, out io.Writer, port int) error {
 		answer, err := exec.CommandContext(ctx, "redis-cli", args...).CombinedOutput()
 		got := strings.TrimSpace(string(answer))
 		fmt.Fprintf(out, "%s\n      %s\n", t.line(port), got)
-		if err != nil || !t.right(got) {
-			wrong = append(wrong, fmt.Errorf("%s answers %q (%w), which should be %s", t.line(port), got, err, t.says))
+		switch {
+		case err != nil:
+			wrong = append(wrong, fmt.Errorf("%s: %w", t.line(port), err))
+		case !t.right(got):
+			wrong = append(wrong, fmt.Errorf("%s answers %q, which should be %s", t.line(port), got, t.says))
 		}
 	}
 	if err := errors.Join(wrong...); err != nil {
