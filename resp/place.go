@@ -49,6 +49,12 @@ func (p *place) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 	if p.intercept && !p.begun && s.missed(p, r.Raw, b) {
 		return true
 	}
+	if p.session == nil { // it has ended meanwhile
+		if last {
+			p.front.put(p)
+		}
+		return true
+	}
 	if !p.begun {
 		p.front.stats.replied(p.info, b[0] == '-')
 	}

@@ -157,7 +157,7 @@ func (l *lane) reroute() {
 
 // reach connects to every master, where that is asked for.
 func (l *lane) reach() {
-	if l.own == nil || !l.own.Everywhere {
+	if l.own == nil || !l.own.Everywhere || l.over() {
 		return
 	}
 	for n, addr := range l.side.view.nodes {
@@ -185,14 +185,27 @@ func (l *lane) Epoch() uint64 { return l.epoch + l.side.view.epoch }
 func (l *lane) Release() {
 	l.users--
 	if l.own != nil {
-		delete(l.side.owned, l)
 		l.close()
+		l.forget()
 		return
 	}
 	l.idle = l.side.loop.Now()
 }
 
-// close closes the connections of a lane that has no sessions.
+// over says that the one session of a lane has left it. Links that are in use stay until they are released.
+func (l *lane) over() bool { return l.own != nil && l.users == 0 }
+
+// forget has the side forget a lane of one session when nothing is left of it.
+func (l *lane) forget() {
+	if l.over() && len(l.links) == 0 {
+		delete(l.side.owned, l)
+	}
+}
+
+// linked tells whether sessions use links of the lane. They may, after they have gone on to another lane.
+func (l *lane) linked() bool { return slices.ContainsFunc(l.links, func(k *link) bool { return !k.free }) }
+
+// close closes the connections of a lane that has no sessions, but those that are the sessions' to give up.
 func (l *lane) close() {
 	l.parked.wake.Stop()
 	for _, w := range l.byAddr {
@@ -202,6 +215,8 @@ func (l *lane) close() {
 		w.close()
 	}
 	for _, k := range slices.Clone(l.links) {
-		k.close()
+		if k.free {
+			k.close()
+		}
 	}
 }

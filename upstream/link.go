@@ -185,7 +185,7 @@ func (k *link) OnLost(f func(err error)) { k.lost = f }
 func (k *link) Release(clean bool) {
 	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
 	k.parts.cutsPushes = false
-	if clean && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
+	if clean && !k.lane.over() && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
 		(k.lane.tells() || k.lane.freeLinks() < maxLinks) {
 		k.free, k.large = true, false
 		k.progress = k.lane.side.loop.Now()
@@ -195,7 +195,7 @@ func (k *link) Release(clean bool) {
 }
 
 // tells says that what is read over any of the lane's connections is told when it changes, so that they have to stay.
-func (l *lane) tells() bool { return l.own != nil && l.own.Push != nil && !l.own.Everywhere }
+func (l *lane) tells() bool { return l.own != nil && l.own.Push != nil && !l.own.Everywhere && !l.over() }
 
 func (l *lane) freeLinks() (n int) {
 	for _, k := range l.links {
@@ -213,6 +213,7 @@ func (k *link) fail(err error) {
 	if k.broken == nil {
 		k.broken = err
 		k.lane.links = slices.DeleteFunc(k.lane.links, func(other *link) bool { return other == k })
+		k.lane.forget()
 	}
 	k.queued = nil
 	if k.conn != nil {

@@ -86,7 +86,7 @@ func (s *Side) tend() {
 	now := s.loop.Now()
 	s.every(func(l *lane) { l.tend(now) })
 	for id, l := range s.lanes {
-		if l.users == 0 && now.Sub(l.idle) > laneIdle {
+		if l.users == 0 && now.Sub(l.idle) > laneIdle && !l.linked() {
 			l.close()
 			delete(s.lanes, id)
 		}
@@ -139,7 +139,7 @@ func (s *Side) Lane(id relay.Identity) (relay.Lane, error) {
 func (s *Side) evict() bool {
 	var oldest *lane
 	for _, l := range s.lanes {
-		if l.users == 0 && (oldest == nil || l.idle.Before(oldest.idle)) {
+		if l.users == 0 && (oldest == nil || l.idle.Before(oldest.idle)) && !l.linked() {
 			oldest = l
 		}
 	}
