@@ -33,6 +33,9 @@ func (s *session) block(info *command.Info) bool {
 	b.place.inspect = b.reply
 	s.send(b.place, 0)
 	s.paused = forQuiet
+	if info.Write {
+		s.noteWrite(b.slot)
+	}
 	b.sendTo(s.lane.Link(b.slot), false)
 	return true
 }
@@ -44,6 +47,11 @@ var askingText = []byte("*1\r\n$6\r\nASKING\r\n")
 
 func (b *blocked) sendTo(link relay.Link, asking bool) {
 	b.link, b.id = link, 0
+	link.OnLost(func(error) { // the command has failed with it
+		if b.link == link {
+			b.over(false)
+		}
+	})
 	b.learnID()
 	if asking {
 		link.Send(&relay.Request{Sink: silence{}, Owner: &b.s.owner}, askingText)

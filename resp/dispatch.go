@@ -19,7 +19,7 @@ func (s *session) command(large bool) bool {
 	}
 	s.latest = info
 	if b := s.subscriber; b != nil && s.identity.Protocol == 2 && b.takes(info) {
-		return b.tunnel(info)
+		return b.tunnel(info, large)
 	}
 	if s.front.denies(info, &s.commands) {
 		return s.deny(info, large)

@@ -62,7 +62,7 @@ type session struct {
 	subscriber  *subscriber  // nil while there is none
 	monitors    []relay.Link // of MONITOR
 	awaited     *waiting     // nil while there is none
-	wrote       []string     // the masters that it wrote to
+	wrote       *written     // nil while it has written nothing
 
 	settings []setting // in force on a lane of its own; none on a shared one
 	ownsLane bool
@@ -318,8 +318,7 @@ func (s *session) EOF() {
 // Hangup implements loop.Handler: a client that has left does not wait any longer.
 func (s *session) Hangup() {
 	if s.blocked != nil || s.awaited != nil {
-		s.conn.Close()
-		s.leave()
+		s.finish() // it may be reading earlier replies yet
 	}
 }
 
@@ -391,8 +390,12 @@ func (s *session) leave() {
 	s.front.left(s)
 }
 
-// end has the session answer what it has been sent whole, and leave.
+// end has the session answer what it has been sent whole, and leave. What may wait for as long as it likes is given up.
 func (s *session) end() {
+	if s.blocked != nil || s.awaited != nil {
+		s.finish()
+		return
+	}
 	if s.paused == forWork || s.paused == forLink {
 		return // proceed sees to it
 	}

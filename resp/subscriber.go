@@ -74,6 +74,7 @@ func (s *session) subscribe(info *command.Info) bool {
 func (b *subscriber) begin(info *command.Info, addrs ...string) {
 	b.info, b.raw, b.moved = info, bytes.Clone(b.s.commands.Raw), ""
 	b.s.paused = forWork
+	b.s.skips = false // confirmations come whatever CLIENT REPLY says
 	b.send(addrs...)
 }
 
@@ -189,8 +190,7 @@ func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 		return true
 	case b.info == nil:
 	case b.info.Reason != command.ReasonSubscribe: // a node minds the slot first, and then what is not for subscribers
-		b.s.push(appendError(nil, relay.Error("ERR Can't execute '"+b.info.Name+
-			"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")))
+		b.s.push(appendError(nil, notForSubscribers(b.info)))
 		return true
 	case b.info.Channels && addr != "":
 		b.moved = addr
@@ -235,12 +235,12 @@ func (b *subscriber) answered() {
 	s.front.stats.replied(b.info, false)
 	b.info, b.raw = nil, nil
 	for addr, sub := range b.links {
-		if sub.channels == 0 && sub.sharded == 0 {
+		if sub.channels == 0 && sub.sharded == 0 && len(sub.silent) == 0 {
 			delete(b.links, addr)
 			sub.link.Release(true)
 		}
 	}
-	if len(b.links) == 0 {
+	if len(b.links) == 0 || b.leaving { // a user may lack the right to unsubscribe
 		b.over()
 	}
 	s.proceed()
@@ -280,13 +280,40 @@ func (b *subscriber) takes(info *command.Info) bool {
 }
 
 // tunnel sends a command of a RESP2 session that has subscriptions: Redis answers PING in a form of its own, and refuses the
-// rest.
-func (b *subscriber) tunnel(info *command.Info) bool {
-	for addr := range b.links {
-		b.begin(info, addr)
-		break
+// rest. A large one is refused here.
+func (b *subscriber) tunnel(info *command.Info, large bool) bool {
+	if large {
+		return b.refuseLarge(info)
+	}
+	for addr, sub := range b.links {
+		if sub.channels+sub.sharded > 0 { // else Redis would run the command
+			b.begin(info, addr)
+			break
+		}
 	}
 	return true
+}
+
+// refuseLarge answers what Redis says to a large command of a subscriber, and has the rest of it thrown away.
+func (b *subscriber) refuseLarge(info *command.Info) bool {
+	s := b.s
+	s.discardLarge(true)
+	text := errLarge
+	switch {
+	case info == nil || info.Name == "ping":
+	case !info.ArityOK(s.commands.N):
+		text = relay.Error("ERR wrong number of arguments for '" + info.Name + "' command")
+	default:
+		text = notForSubscribers(info)
+	}
+	s.front.take(s, info).fail(text)
+	return true
+}
+
+// notForSubscribers is what Redis says to a subscriber's command that is not for subscribers.
+func notForSubscribers(info *command.Info) relay.Error {
+	return relay.Error("ERR Can't execute '" + info.Name +
+		"': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 }
 
 // over ends all subscriptions.

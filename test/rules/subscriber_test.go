@@ -1,0 +1,84 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"readthrough/test/harness"
+)
+
+// A large command of a subscriber over RESP2 is refused as a short one is, and what it brings is not taken for commands.
+func TestALargeCommandOfASubscriberIsRefused(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	direct := harness.NewConn(t, redis.Addr())
+	c := r.connect(t)
+	for _, conn := range []*harness.Conn{c, direct} {
+		send(t, conn, "SUBSCRIBE a")
+		expect(t, conn, message(2, "subscribe", "a", ":1\r\n"))
+	}
+	large := strings.Repeat("x", 2<<20)
+	for _, command := range []string{"GET ", "SET k ", "GET k "} {
+		send(t, c, command+large)
+		send(t, direct, command+large)
+		if got, want := read(t, c), read(t, direct); got != want {
+			t.Errorf("%s: %.200q, want %.200q", command, got, want)
+		}
+	}
+	for _, command := range []string{"FOO ", "PING ", "SUBSCRIBE "} {
+		send(t, c, command+large)
+		if got := read(t, c); got[0] != '-' {
+			t.Errorf("%s: %.200q", command, got)
+		}
+	}
+	send(t, c, "PING")
+	expect(t, c, "*2\r\n"+bulk("pong")+bulk(""))
+	redis.MustDo(t, "PUBLISH", "a", "text")
+	expect(t, c, message(2, "message", "a", bulk("text")))
+}
+
+// RESET ends the subscriptions of a user who may not end them by a command.
+func TestResetOfASubscriberWithoutTheRightToUnsubscribe(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	redis.MustDo(t, "ACL", "SETUSER", "bob", "on", ">p", "&*", "~*", "+@all", "-unsubscribe", "-punsubscribe", "-sunsubscribe")
+	r := newRelay(t, nil, redis.Addr())
+	for _, protocol := range []string{"2", "3"} {
+		c := r.connect(t)
+		c.MustDo(t, "HELLO", protocol, "AUTH", "bob", "p")
+		send(t, c, "SUBSCRIBE a", "RESET", "GET k")
+		read(t, c)
+		expect(t, c, "+RESET\r\n", "$-1\r\n")
+		await(t, redis, "flags=P", 0)
+	}
+}
+
+// CLIENT REPLY SKIP before a command that is answered by confirmations is spent on it, not on what comes after.
+func TestSkipIsSpentOnSubscribe(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	for _, c := range []*harness.Conn{harness.NewConn(t, redis.Addr()), r.connect(t)} {
+		c.MustDo(t, "HELLO", "3")
+		send(t, c, "CLIENT REPLY SKIP", "SUBSCRIBE a", "PING one", "PING two")
+		expect(t, c, message(3, "subscribe", "a", ":1\r\n"), bulk("one"), bulk("two"))
+	}
+}
+
+// What a subscriber over RESP2 may not do is not done either where some of its subscriptions have just moved to another connection.
+func TestASubscriberOfAShardedChannelCanDoNothingElse(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect(t)
+	for i := range 20 {
+		channel := fmt.Sprintf("{%d}c", i)
+		send(t, c, "SSUBSCRIBE "+channel)
+		expect(t, c, message(2, "ssubscribe", channel, ":1\r\n"))
+		w.move(t, channel)
+		poll(t, func() error { return w.subscribed(t, channel) })
+		send(t, c, "SET "+channel+" v")
+		if got := read(t, c); !strings.HasPrefix(got, "-ERR Can't execute 'set': only ") {
+			t.Fatalf("%q", got)
+		}
+		send(t, c, "SUNSUBSCRIBE "+channel)
+		expect(t, c, message(2, "sunsubscribe", channel, ":0\r\n"))
+	}
+}
