@@ -256,6 +256,9 @@ func (f *fanout) send(size int) {
 
 func (t *part) send() {
 	t.Sink = t
+	if p := t.fanout.place; p.info.Write && t.Node == "" {
+		p.session.noteWrite(t.Slot)
+	}
 	raw := t.reply.bytes
 	t.reply.bytes = raw[:0]
 	if t.link != nil {

@@ -16,6 +16,9 @@ func (s *session) beginLarge(info *command.Info, at int) bool {
 	p := s.front.take(s, info)
 	p.Slot = at
 	s.send(p, 0)
+	if info != nil && info.Write {
+		s.noteWrite(at)
+	}
 	link := s.lane.Link(at)
 	p.inspect = func(b []byte, first, _ bool) bool {
 		if first && b[0] == '-' {

@@ -57,7 +57,7 @@ const (
 	nodeBits       = 63 - passBits - generationBits - tagBits
 )
 
-// String is the cursor as clients see it.
+// number is the cursor as clients see it.
 func (c cursor) number() uint64 {
 	return ((c.node<<tagBits|c.tag)<<generationBits|c.generation)<<passBits | uint64(c.pass)
 }

@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"math/bits"
 	"slices"
 	"strconv"
 
@@ -10,11 +11,12 @@ import (
 	"readthrough/internal/command"
 	"readthrough/internal/frame"
 	"readthrough/internal/relay"
+	"readthrough/internal/slot"
 )
 
 var pingText = []byte("*1\r\n$4\r\nPING\r\n")
 
-// waiting is WAIT or WAITAOF: asked of each master that the session wrote to, over links, so that nobody else waits. A connection waits
+// waiting is WAIT or WAITAOF: asked of each master that serves what the session wrote, over links, so that nobody else waits. A connection waits
 // for what had been written when its last command ran, so a PING goes before. The answer is the least of theirs.
 type waiting struct {
 	s     *session
@@ -23,34 +25,53 @@ type waiting struct {
 	left  int
 	least []int64 // of WAITAOF two, of WAIT one
 	array bool
-	err   []byte
+	err   []byte // a node's
+	lost  error  // why a node has not answered
 }
 
-// noteWrite remembers which masters the session has written to.
+// written are the slots that a session has written to, each as the bit behind its number, since AnyNode is -1. Slots say more than
+// nodes: whoever serves one when WAIT comes, has what was written.
+type written [slot.Count/64 + 1]uint64
+
+// noteWrite remembers a write to a slot, or to AnyNode, for WAIT.
 func (s *session) noteWrite(at int) {
-	node := s.lane.Node(at)
-	if !slices.Contains(s.wrote, node) {
-		s.wrote = append(s.wrote, node)
+	if s.wrote == nil {
+		s.wrote = new(written)
 	}
+	s.wrote[(at+1)/64] |= 1 << ((at + 1) % 64)
 }
 
-// wait handles WAIT and WAITAOF. Those behind it wait for its reply.
+// writtenTo returns of each node that serves what the session has written one slot; of any node, where that is nothing.
+func (s *session) writtenTo() (slots []int) {
+	if s.wrote == nil {
+		return []int{relay.AnyNode}
+	}
+	var nodes []string
+	for i, word := range s.wrote {
+		for ; word != 0; word &= word - 1 {
+			at := i*64 + bits.TrailingZeros64(word) - 1
+			if node := s.lane.Node(at); !slices.Contains(nodes, node) {
+				nodes = append(nodes, node)
+				slots = append(slots, at)
+			}
+		}
+	}
+	return slots
+}
+
+// waitReplicas handles WAIT and WAITAOF. Those behind it wait for its reply.
 func (s *session) waitReplicas(info *command.Info) bool {
 	if !s.quiet() {
 		return false
 	}
-	nodes := s.wrote
-	if len(nodes) == 0 {
-		nodes = []string{s.lane.Node(relay.AnyNode)}
-	}
-	w := &waiting{s: s, place: s.front.take(s, info), left: len(nodes)}
+	slots := s.writtenTo()
+	w := &waiting{s: s, place: s.front.take(s, info), left: len(slots)}
 	s.awaited = w
 	s.send(w.place, 0)
 	s.paused = forQuiet
 	raw := bytes.Clone(s.commands.Raw)
-	for _, node := range nodes {
-		link := s.lane.LinkTo(node)
-		w.links = append(w.links, link)
+	for _, at := range slots {
+		w.links = append(w.links, s.lane.Link(at))
 	}
 	for _, link := range slices.Clone(w.links) {
 		link.Send(&relay.Request{Sink: silence{}, Owner: &s.owner}, pingText)
@@ -76,7 +97,7 @@ func (w *waiting) Reply(_ *relay.Request, b []byte, _ bool) bool {
 
 // Fail implements relay.Sink.
 func (w *waiting) Fail(_ *relay.Request, err error) {
-	w.err = redcon.AppendError(nil, err.Error())
+	w.lost = err
 	w.answered()
 }
 
@@ -107,6 +128,10 @@ func (w *waiting) answered() {
 		}
 	}
 	w.over(true)
+	if w.lost != nil {
+		w.place.fail(w.lost)
+		return
+	}
 	w.place.front.stats.replied(w.place.info, b[0] == '-')
 	w.place.answer(b, true)
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"strings"
 	"testing"
 
 	"readthrough/test/harness"
@@ -33,4 +34,44 @@ func TestWaitIsForWhatItsClientWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(t, c, ok, ":1\r\n", bulk("w"))
+}
+
+// WAIT knows of every way to write: it asks the master of the key, whose replica does not answer, and no other.
+func TestWaitKnowsAllWaysToWrite(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1, NodeTimeout: patience})
+	keys := w.keysOfAll(t, "k")
+	replicas, err := w.cluster.ReplicasOf(t.Context(), w.master(t, keys[2]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := replicas[0].Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = replicas[0].Resume() }()
+	for name, command := range map[string]string{
+		"split":    "MSET " + keys[0] + " v " + keys[2] + " v",
+		"spread":   "FLUSHALL",
+		"blocking": "BRPOP " + keys[2] + " 0",
+		"large":    "SET " + keys[2] + " " + strings.Repeat("x", 2<<20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			writer, c := w.connect(t), w.connect(t)
+			writer.MustDo(t, "DEL", keys[2])
+			do(t, writer, "LPUSH "+keys[2]+" v", ":1\r\n")
+			if got := c.MustDo(t, strings.Fields(command)...); got[0] == '-' {
+				t.Fatal(got)
+			}
+			do(t, c, "WAIT 1 50", ":0\r\n")
+		})
+	}
+}
+
+// What was written to a master that is none any more, its successor has.
+func TestWaitAfterAFailover(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1})
+	c := w.connect(t)
+	do(t, c, "SET k v", ok)
+	w.failOver(t, "k")
+	do(t, w.connect(t), "SET k w", ok) // by which the relay learns of it
+	do(t, c, "WAIT 1 10000", ":1\r\n")
 }
