@@ -58,7 +58,7 @@ type front struct {
 
 	limit   int        // of held, in bytes
 	allowed *allowance // to each session, as of this turn
-	waiting int        // bytes of replies that wait for those before them
+	waiting int        // bytes of replies that wait for those before them, and of transactions
 	places  int        // of all sessions
 
 	// Scratch memory of one call.

@@ -42,7 +42,11 @@ func (f *front) held() int {
 
 // held is the number of bytes that closing the session sets free.
 func (s *session) held() int {
-	return s.conn.Unread() + s.conn.Held() + s.buffered + s.places*int(unsafe.Sizeof(place{}))
+	n := s.conn.Unread() + s.conn.Held() + s.buffered + s.places*int(unsafe.Sizeof(place{}))
+	if s.transaction != nil {
+		n += s.transaction.size
+	}
+	return n
 }
 
 // relieve is called every turn. It has the sessions get by with less when much is held, and closes the largest when too much is.

@@ -27,9 +27,12 @@ type transaction struct {
 	ending   bool // EXEC, DISCARD or UNWATCH is on its way
 
 	text     []entry // since MULTI, that the link has been sent
+	size     int     // bytes of it
 	due      int     // replies that the link owes for commands of the client
+	clean    bool    // what ended it was answered without an error
 	moved    bool    // one was redirected: what the others are answered counts for nothing
 	to       string  // where; empty: to whoever owns the slot in a moment
+	retrying bool    // it is said again in a moment; there is no link until then
 	attempts int
 	deadline time.Time
 }
@@ -39,7 +42,11 @@ type entry struct {
 	raw   []byte
 	slot  int
 	place *place // nil once it is answered
+	due   bool   // the link owes the reply
 }
+
+// maxText is the size in bytes up to which a transaction is kept.
+const maxText = 4 << 20
 
 // settling is how long a transaction is said again while its slot moves.
 const settling = 3 * time.Second
@@ -55,6 +62,7 @@ const (
 	errExecAbort = relay.Error("EXECABORT Transaction discarded because of previous errors.")
 	errNotInside = relay.Error("ERR Command not allowed inside a transaction")
 	errUnsettled = relay.Error("TRYAGAIN the transaction's slot is moving: repeat it")
+	errLongText  = relay.Error("ERR the transaction is larger than 4 MiB: make several of it")
 )
 
 // transact handles WATCH, MULTI and what ends them, where the session has no transaction yet.
@@ -72,10 +80,8 @@ func (s *session) transact(info *command.Info) bool {
 // command handles a command while there is a transaction. It is handled only if it is the transaction's business.
 func (t *transaction) command(info *command.Info, large bool) (ok, handled bool) {
 	s := t.s
-	if t.ending || !t.multi && t.due > 0 {
-		if !s.quiet() {
-			return false, true
-		}
+	if (t.ending || t.moved || t.retrying || !t.multi && t.due > 0) && !s.quiet() {
+		return false, true
 	}
 	switch {
 	case t.multi:
@@ -129,6 +135,10 @@ func (t *transaction) before(info *command.Info) bool {
 // inside handles a command between MULTI and EXEC.
 func (t *transaction) inside(info *command.Info, large bool) bool {
 	s := t.s
+	if large {
+		s.discardLarge(true)
+		return t.refuse(info, errLarge)
+	}
 	at, keyed := relay.AnyNode, false
 	if info != nil && info.ArityOK(s.commands.N) {
 		switch info.Action {
@@ -149,10 +159,6 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 			return s.local(info, false)
 		case command.ActionMulti, command.ActionWatch, command.ActionUnwatch:
 		default:
-			if large {
-				s.discardLarge(true)
-				return t.refuse(info, errLarge)
-			}
 			if info.Handling == command.Local || info.Handling == command.Private && info.Reason != command.ReasonBlocking {
 				return t.refuse(info, errNotInside)
 			}
@@ -162,7 +168,10 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 			}
 		}
 	}
-	if keyed && t.link != nil && s.lane.Node(at) != t.link.Addr() {
+	if t.size+len(s.commands.Raw) > maxText {
+		return t.refuse(info, errLongText)
+	}
+	if keyed && t.link != nil && at != t.slot() && s.lane.Node(at) != t.link.Addr() {
 		if t.bound {
 			return t.refuse(info, errCrossSlot)
 		}
@@ -184,7 +193,7 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 func (t *transaction) exec(info *command.Info) bool {
 	s := t.s
 	switch {
-	case t.link == nil && !t.refused:
+	case t.link == nil && !t.refused && !t.changed:
 		s.reply(info, []byte("*0\r\n"))
 		t.over(true)
 		return true
@@ -223,28 +232,31 @@ func (t *transaction) refuse(info *command.Info, err relay.Error) bool {
 // open takes a link into use.
 func (t *transaction) open(link relay.Link) {
 	t.link = link
-	link.OnLost(func(error) { t.lost(link) })
+	link.OnLost(func(err error) { t.lost(link, err) })
 }
 
-// lost is called when the link has broken and its commands were answered so.
-func (t *transaction) lost(link relay.Link) {
+// lost is called when the link has broken and the commands whose replies it owed were answered so. Those that were redirected are not
+// among them.
+func (t *transaction) lost(link relay.Link, err error) {
 	if t.link != link {
 		return
 	}
 	t.link, t.due, t.moved = nil, 0, false
-	t.text = nil
 	t.changed = t.changed || t.watching
 	t.refused = t.refused || t.multi
 	t.bound, t.watching = false, false
+	t.fail(err)
 	if t.ending || t.starting {
 		t.over(false)
 	}
 }
 
-// sayMulti begins the transaction at a node.
+// sayMulti begins the transaction at a node. Where MULTI is refused, what follows is carried out as it comes, and EXEC has to fail.
 func (t *transaction) sayMulti() {
 	t.sayCaching()
-	t.link.Send(t.silent(), multiText)
+	t.link.Send(&relay.Request{Owner: &t.s.owner, Sink: reply(func(b []byte, err error) {
+		t.refused = t.refused || err == nil && b[0] == '-'
+	})}, multiText)
 }
 
 // sayCaching sends a CLIENT CACHING that goes before MULTI.
@@ -276,7 +288,11 @@ func (t *transaction) send(info *command.Info, at int, kept bool) {
 	index := -1
 	if kept {
 		index = len(t.text)
-		t.text = append(t.text, entry{bytes.Clone(raw), at, p})
+		t.text = append(t.text, entry{bytes.Clone(raw), at, p, true})
+		t.hold(len(raw))
+	}
+	if info != nil && info.Write {
+		s.noteWrite(at)
 	}
 	p.inspect = func(b []byte, first, last bool) bool { return t.reply(p, index, b, first, last) }
 	s.send(p, len(raw))
@@ -292,10 +308,13 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	if last {
 		t.due--
 	}
+	if first {
+		t.clean = b[0] != '-'
+	}
 	if t.starting {
-		t.starting, t.multi = false, b[0] == '+'
+		t.starting, t.multi = false, t.clean
 		if !t.multi {
-			t.over(true)
+			t.over(false)
 		}
 		return false
 	}
@@ -313,6 +332,9 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	}
 	switch {
 	case t.moved:
+		if index >= 0 {
+			t.text[index].due = false
+		}
 		if t.due == 0 {
 			t.retry()
 		}
@@ -321,12 +343,12 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 		t.text[index].place = nil
 	}
 	if index >= 0 && t.changed && p.info.Action == command.ActionExec { // DISCARD went in its place
-		t.over(true)
+		t.over(t.clean)
 		p.answer(t.nothing(), true)
 		return true
 	}
 	if last && t.ending && t.due == 0 {
-		t.over(true)
+		t.over(t.clean)
 	}
 	return false
 }
@@ -350,11 +372,17 @@ func (t *transaction) retry() {
 		t.drop()
 		t.refused = true
 		t.fail(errUnsettled)
+		if t.ending {
+			t.over(false)
+		}
 	case t.to != "":
 		t.reopen(t.s.lane.LinkTo(t.to))
 	default:
+		t.unbind() // nothing is to be lost with a link meanwhile
+		t.retrying = true
 		t.s.front.loop.After(backoff(t.attempts), func() {
-			if t.s.transaction == t && !t.s.gone {
+			if t.s.transaction == t {
+				t.retrying = false
 				t.reopen(t.s.lane.Link(t.slot()))
 			}
 		})
@@ -375,35 +403,45 @@ func (t *transaction) slot() int {
 func (t *transaction) reopen(link relay.Link) {
 	t.unbind()
 	t.open(link)
+	t.bound = t.slot() != relay.AnyNode
 	t.sayMulti()
-	for _, e := range t.text {
+	for i := range t.text {
+		e := &t.text[i]
 		if e.place == nil {
 			link.Send(t.silent(), e.raw)
 			continue
 		}
+		e.due = true
 		t.due++
 		raw := e.raw
 		if t.changed && e.place.info.Action == command.ActionExec {
 			raw = discardText
 		}
 		link.Send(&e.place.Request, raw)
-		if t.link != link {
-			return // lost already
+	}
+}
+
+// fail gives up the text. What waits to be said again is answered with an error.
+func (t *transaction) fail(err error) {
+	text := t.text
+	t.forget()
+	for _, e := range text {
+		if e.place != nil && !e.due && !t.s.gone {
+			e.place.fail(err)
 		}
 	}
 }
 
-// fail answers the commands that have no answer with an error.
-func (t *transaction) fail(err error) {
-	for i := range t.text {
-		if p := t.text[i].place; p != nil {
-			t.text[i].place = nil
-			p.fail(err)
-		}
-	}
-	if t.ending {
-		t.over(false)
-	}
+// hold counts n bytes more of the text.
+func (t *transaction) hold(n int) {
+	t.size += n
+	t.s.front.waiting += n
+}
+
+// forget frees the text.
+func (t *transaction) forget() {
+	t.text = nil
+	t.hold(-t.size)
 }
 
 // cancel has the node forget what it has queued.
@@ -444,6 +482,7 @@ func (t *transaction) drop() {
 // over ends the transaction. clean says that the link is as if there had been none.
 func (t *transaction) over(clean bool) {
 	t.s.transaction = nil
+	t.forget()
 	if link := t.link; link != nil {
 		t.link = nil
 		link.Release(clean)
