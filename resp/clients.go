@@ -17,6 +17,73 @@ import (
 // The commands that see other clients speak of the sidecar's, whose ids are its own: those of Redis are the ids of connections
 // that many share.
 
+// noClient is an id that Redis has given nobody.
+const noClient = "9223372036854775807"
+
+// probes are the commands about clients as they are sent to Redis to hear whether a user may run them. They do nothing there.
+var probes = map[command.Action][]string{
+	command.ActionClientInfo:    {"CLIENT", "INFO"},
+	command.ActionClientList:    {"CLIENT", "LIST", "ID", noClient},
+	command.ActionClientKill:    {"CLIENT", "KILL", "ID", noClient},
+	command.ActionClientUnblock: {"CLIENT", "UNBLOCK", noClient},
+}
+
+// verdict is what Redis says to a probe. It is the sink of its request.
+type verdict struct {
+	s     *session
+	reply []byte
+	err   error
+}
+
+// judged has Redis judge whether a client that has authenticated by itself may run a command about clients, since only Redis knows its
+// users' rights. It is handled when the client may not, or when the session has to wait, and then sees the command again.
+func (s *session) judged(info *command.Info) (ok, handled bool) {
+	probe := probes[info.Action]
+	switch v := s.verdict; {
+	case probe == nil || !s.identity.Own:
+		return false, false
+	case v != nil && v.err != nil:
+		s.front.take(s, info).fail(v.err)
+		return true, true
+	case v != nil && bytes.HasPrefix(v.reply, []byte("-NOPERM")):
+		s.reply(info, v.reply)
+		return true, true
+	case v != nil:
+		return false, false
+	case !s.mayRelay():
+		return false, true
+	}
+	raw := redcon.AppendArray(nil, len(probe))
+	for _, word := range probe {
+		raw = redcon.AppendBulkString(raw, word)
+	}
+	s.paused = forWork
+	s.lane.Send(&relay.Request{Sink: &verdict{s: s}, Owner: &s.owner, Slot: relay.AnyNode, Safe: true}, raw)
+	return false, true
+}
+
+// Reply implements relay.Sink.
+func (v *verdict) Reply(_ *relay.Request, b []byte, last bool) bool {
+	v.reply = append(v.reply, b...)
+	if last {
+		v.given()
+	}
+	return true
+}
+
+// Fail implements relay.Sink: who cannot be judged is refused.
+func (v *verdict) Fail(_ *relay.Request, err error) {
+	v.err = err
+	v.given()
+}
+
+func (v *verdict) given() {
+	if s := v.s; !s.gone {
+		s.verdict = v
+		s.proceed()
+	}
+}
+
 // client is what CLIENT LIST shows of a session.
 type client struct {
 	id          int64

@@ -53,6 +53,9 @@ func (s *session) local(info *command.Info, large bool) bool {
 		s.front.take(s, info).fail(errLarge)
 		return true
 	}
+	if ok, handled := s.judged(info); handled {
+		return ok
+	}
 	if f := locals[info.Action]; f != nil {
 		return f(s, info, s.args())
 	}

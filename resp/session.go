@@ -43,6 +43,7 @@ type session struct {
 
 	commands frame.Commands
 	located  *int // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
+	verdict  *verdict // of Redis on the command being read; nil while it was not asked
 	paused   pause
 	reading  bool // within Data
 	ended    bool // the client has closed its direction
@@ -67,6 +68,7 @@ type session struct {
 	settings []setting // in force on a lane of its own; none on a shared one
 	ownsLane bool
 	tracking *tracking // nil while it is off
+	judging  *judging  // nil while there is none
 	silenced bool      // by CLIENT REPLY OFF: replies are thrown away
 	skips    bool      // by CLIENT REPLY SKIP: that of the next command is
 	pushes   []pushes  // that wait for replies
@@ -131,7 +133,7 @@ func (s *session) read(b []byte) (used int) {
 		if s.commands.Limit == maxCollected {
 			s.commands.Limit = s.front.allowed.command
 		}
-		s.located = nil
+		s.located, s.verdict = nil, nil
 	}
 	return used
 }
@@ -382,6 +384,7 @@ func (s *session) leave() {
 	}
 	s.endMonitor()
 	s.tracking.end()
+	s.judging.end()
 	s.wait(-s.buffered)
 	s.owner.Resume()
 	if s.lane != nil {

@@ -79,6 +79,38 @@ func TestKillClosesWhomItNames(t *testing.T) {
 	}
 }
 
+// A user without the right to it neither sees nor closes other clients.
+func TestUsersSeeOtherClientsOnlyIfRedisLetsThem(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{
+		"user app on >secret ~* &* +@all", "user few on >secret ~* +get +set +blpop +client|id",
+	}})
+	r := newRelay(t, nil, redis.Addr())
+	c, few, app := r.connect(t), r.connect(t), r.connect(t)
+	do(t, few, "AUTH few secret", ok)
+	do(t, app, "AUTH app secret", ok)
+	id := idOf(t, c)
+	for _, command := range []string{"LIST", "INFO", "KILL ID " + id, "KILL " + c.LocalAddr().String(), "UNBLOCK " + id} {
+		send(t, few, "SET k v", "CLIENT "+command, "GET k")
+		expect(t, few, ok)
+		name := "client|" + strings.ToLower(strings.Fields(command)[0])
+		want := "-NOPERM this user has no permissions to run the '" + name + "' command\r\n"
+		if got := read(t, few); got != want {
+			t.Errorf("CLIENT %s: %q, want %q", command, got, want)
+		}
+		expect(t, few, bulk("v"))
+	}
+	do(t, c, "PING", "+PONG\r\n")
+	send(t, app, "CLIENT LIST ID "+id, "CLIENT INFO", "CLIENT UNBLOCK "+id, "CLIENT KILL ID "+id, "CLIENT KILL ID "+id)
+	for _, want := range []string{"id=" + id, "user=app", ":0\r\n", ":1\r\n", ":0\r\n"} {
+		if got := read(t, app); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got, err := c.ReadReply(); err == nil {
+		t.Errorf("it lives on: %q", got)
+	}
+}
+
 // HELLO and RESET leave nothing of what was before: no connection of the session's own, and after RESET the first protocol, user
 // and database.
 func TestResetLeavesNothing(t *testing.T) {
