@@ -12,12 +12,18 @@ import (
 
 // use moves the session, which must be quiet, to the lane of an identity.
 func (s *session) use(id relay.Identity) error {
-	if s.lane != nil && id == s.identity && !s.ownsLane && len(s.settings) == 0 {
+	if s.lane != nil && id == s.identity && s.ownsLane == (len(s.settings) > 0) {
 		return nil
 	}
 	if id != s.identity && (s.subscriber != nil || len(s.monitors) > 0) {
 		return errSubscribed
 	}
+	s.forgetTracked()
+	return s.move(id)
+}
+
+// move moves the session to the connections of an identity, with its settings in force.
+func (s *session) move(id relay.Identity) error {
 	lane, err := s.joinLane(id)
 	if err != nil {
 		return err
@@ -130,8 +136,8 @@ func (s *session) hello(info *command.Info, args [][]byte) bool {
 			id.Own, id.User, id.Password = true, string(args[i+1]), string(args[i+2])
 			i += 2
 		case option == "setname" && more >= 1:
-			if !printable(args[i+1]) {
-				return s.error(info, errClientName)
+			if text := nameError(clientNames, args[i+1]); text != "" {
+				return s.error(info, text)
 			}
 			name = string(args[i+1])
 			i++

@@ -134,11 +134,27 @@ func printable(b []byte) bool {
 	return true
 }
 
-const errClientName = "ERR Client names cannot contain spaces, newlines or special characters."
+// maxName is the most bytes of a client's name, or of what is like it: it is kept for as long as the client stays, and Redis's own
+// bound is that of any argument.
+const maxName = 1 << 10
+
+// nameError says what is wrong with a name of a kind: nothing, where it is empty.
+func nameError(kind string, name []byte) string {
+	switch {
+	case !printable(name):
+		return "ERR " + kind + " cannot contain spaces, newlines or special characters."
+	case len(name) > maxName:
+		return fmt.Sprintf("ERR %s cannot be longer than %d bytes.", kind, maxName)
+	}
+	return ""
+}
+
+// clientNames is the kind of CLIENT SETNAME, as Redis calls it in errors.
+const clientNames = "Client names"
 
 func (s *session) setName(info *command.Info, args [][]byte) bool {
-	if !printable(args[2]) {
-		return s.error(info, errClientName)
+	if text := nameError(clientNames, args[2]); text != "" {
+		return s.error(info, text)
 	}
 	s.name = string(args[2])
 	return s.ok(info)
@@ -163,8 +179,8 @@ func (s *session) setInfo(info *command.Info, args [][]byte) bool {
 	if option != "lib-name" && option != "lib-ver" {
 		return s.error(info, fmt.Sprintf("ERR Unrecognized option '%s'", args[2]))
 	}
-	if !printable(args[3]) {
-		return s.error(info, fmt.Sprintf("ERR %s cannot contain spaces, newlines or special characters.", option))
+	if text := nameError(option, args[3]); text != "" {
+		return s.error(info, text)
 	}
 	if option == "lib-name" {
 		s.libName = string(args[3])

@@ -85,6 +85,7 @@ func (s *session) Data(b []byte) (used int) {
 	}
 	used = s.read(b)
 	s.reading = false
+	s.commands.Trim()
 	s.backpressure()
 	s.finishIfDone()
 	if s.paused == forever {

@@ -126,6 +126,16 @@ func (c *Commands) Stream(b []byte) (n int, status Status, err error) {
 	return n, Incomplete, nil
 }
 
+// maxInline is the size in bytes up to which the buffer of inline commands is kept for the next one.
+const maxInline = 1 << 10
+
+// Trim frees what a long inline command took. Raw is not valid any more.
+func (c *Commands) Trim() {
+	if cap(c.inline) > maxInline {
+		c.inline, c.Raw = nil, nil
+	}
+}
+
 // Unread forgets the command that Next just returned, so that it is framed again from its first byte.
 func (c *Commands) Unread() { c.pos, c.search, c.streaming = 0, 0, false }
 

@@ -111,6 +111,20 @@ func TestUsersSeeOtherClientsOnlyIfRedisLetsThem(t *testing.T) {
 	}
 }
 
+// Names are kept, so they have a bound.
+func TestNamesHaveABound(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	c := r.connect(t)
+	longest := strings.Repeat("n", 1<<10)
+	do(t, c, "CLIENT SETNAME "+longest, ok)
+	do(t, c, "CLIENT GETNAME", bulk(longest))
+	const refusal = "-ERR Client names cannot be longer than 1024 bytes.\r\n"
+	do(t, c, "CLIENT SETNAME "+longest+"n", refusal)
+	do(t, c, "HELLO 2 SETNAME "+longest+"n", refusal)
+	do(t, c, "CLIENT GETNAME", bulk(longest))
+}
+
 // HELLO and RESET leave nothing of what was before: no connection of the session's own, and after RESET the first protocol, user
 // and database.
 func TestResetLeavesNothing(t *testing.T) {
