@@ -23,19 +23,37 @@ func passes(t testing.TB, other *harness.Conn) {
 func TestATransactionWaitsForItsSlot(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})
 	c, other := w.connect(t), w.connect(t)
-	do(t, c, "MULTI", ok)
-	from := w.master(t, "{t}")
-	m := w.begin(t, "{t}")
-	var want []string
-	for i := range 6 {
-		send(t, c, fmt.Sprintf("SET {t}%d v", i))
-		passes(t, other)
-		want = append(want, queued)
+	for _, lost := range []bool{false, true} {
+		tag := fmt.Sprintf("{%t}", lost)
+		do(t, c, "MULTI", ok)
+		from := w.master(t, tag)
+		m := w.begin(t, tag)
+		var want []string
+		for i := range 6 {
+			send(t, c, fmt.Sprintf("SET %s%d v", tag, i))
+			passes(t, other)
+			want = append(want, queued)
+		}
+		if lost {
+			from.MustDo(t, "CLIENT", "KILL", "TYPE", "normal")
+		}
+		finish(t, m)
+		expect(t, c, want...)
+		do(t, c, "EXEC", "*6\r\n"+strings.Repeat(ok, 6))
 	}
-	from.MustDo(t, "CLIENT", "KILL", "TYPE", "normal")
-	finish(t, m)
-	expect(t, c, want...)
-	do(t, c, "EXEC", "*6\r\n"+strings.Repeat(ok, 6))
+}
+
+// A transaction whose slot does not settle is given up, and every command of it is answered.
+func TestATransactionWhoseSlotDoesNotSettleIsAborted(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect(t)
+	w.begin(t, "{t}")
+	const unsettled = "-TRYAGAIN the transaction's slot is moving: repeat it\r\n"
+	send(t, c, "MULTI", "PING", "SET {t}1 v", "SET {t}2 v")
+	expect(t, c, ok, queued, unsettled, unsettled)
+	do(t, c, "SET {t}3 v", unsettled)
+	do(t, c, "EXEC", aborted)
+	do(t, c, "PING", "+PONG\r\n")
 }
 
 // A transaction that has followed its slot is bound to the new node.
