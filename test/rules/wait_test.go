@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"readthrough/resp"
 	"readthrough/test/harness"
 )
 
@@ -48,18 +49,21 @@ func TestWaitKnowsAllWaysToWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = replicas[0].Resume() }()
-	for name, command := range map[string]string{
-		"split":    "MSET " + keys[0] + " v " + keys[2] + " v",
-		"spread":   "FLUSHALL",
-		"blocking": "BRPOP " + keys[2] + " 0",
-		"large":    "SET " + keys[2] + " " + strings.Repeat("x", 2<<20),
+	for name, commands := range map[string][]string{
+		"split":       {"MSET " + keys[0] + " v " + keys[2] + " v"},
+		"spread":      {"FLUSHALL"},
+		"blocking":    {"BRPOP " + keys[2] + " 0"},
+		"transaction": {"MULTI", "DEL " + keys[2], "EXEC"},
+		"large":       {"SET " + keys[2] + " " + strings.Repeat("x", 2<<20)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			writer, c := w.connect(t), w.connect(t)
 			writer.MustDo(t, "DEL", keys[2])
 			do(t, writer, "LPUSH "+keys[2]+" v", ":1\r\n")
-			if got := c.MustDo(t, strings.Fields(command)...); got[0] == '-' {
-				t.Fatal(got)
+			for _, command := range commands {
+				if got := c.MustDo(t, strings.Fields(command)...); got[0] == '-' {
+					t.Fatal(got)
+				}
 			}
 			do(t, c, "WAIT 1 50", ":0\r\n")
 		})
@@ -74,4 +78,31 @@ func TestWaitAfterAFailover(t *testing.T) {
 	w.failOver(t, "k")
 	do(t, w.connect(t), "SET k w", ok) // by which the relay learns of it
 	do(t, c, "WAIT 1 10000", ":1\r\n")
+}
+
+// A WAIT that Redis does not answer counts as failed, not as answered by an error of Redis.
+func TestAWaitThatFailsIsCounted(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	c := r.connect(t)
+	do(t, c, "SET k v", ok)
+	send(t, c, "WAIT 1 0")
+	await(t, redis, "flags=b", 1)
+	redis.Kill()
+	if got := read(t, c); !strings.HasPrefix(got, "-UPSTREAM") {
+		t.Errorf("%q", got)
+	}
+	if got := r.counted(t, "wait"); got != (resp.Count{Failed: 1}) {
+		t.Errorf("counted %+v", got)
+	}
+}
+
+// counted is how often a command was answered.
+func (r *relay) counted(t testing.TB, name string) resp.Count {
+	t.Helper()
+	got := make(chan resp.Count, 1)
+	if !r.loop.Post(func() { got <- r.resp.Stats(0).Commands[name] }) {
+		t.Fatal("the loop has stopped")
+	}
+	return <-got
 }
