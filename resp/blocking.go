@@ -31,6 +31,7 @@ func (s *session) block(info *command.Info) bool {
 	s.blocked = b
 	b.place = s.front.take(s, info)
 	b.place.inspect = b.reply
+	b.place.Waits = true
 	s.send(b.place, 0)
 	s.paused = forQuiet
 	if info.Write {

@@ -120,6 +120,7 @@ func (b *subscriber) send(addrs ...string) {
 		}
 		sub.link.Send(nil, b.raw)
 		sub.link.Send(nil, ping)
+		sub.link.Owes(true)
 	}
 }
 
@@ -144,6 +145,7 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	switch {
 	case b.pending > 0 && b.isMark(part):
 		b.pending--
+		sub.link.Owes(false)
 		b.answered()
 		return s.ready()
 	case part[0] == '-' && b.redirected(sub, part):

@@ -75,7 +75,7 @@ func (s *session) waitReplicas(info *command.Info) bool {
 	}
 	for _, link := range slices.Clone(w.links) {
 		link.Send(&relay.Request{Sink: silence{}, Owner: &s.owner}, pingText)
-		link.Send(&relay.Request{Sink: w, Owner: &s.owner}, raw)
+		link.Send(&relay.Request{Sink: w, Owner: &s.owner, Waits: true}, raw)
 	}
 	return true
 }

@@ -34,8 +34,9 @@ type link struct {
 	below  int // for notify
 	notify func()
 
-	// A node is watched while it owes something to a command sent in parts: others may wait for as long as they like.
-	large    bool      // such a command is not answered
+	// A node is watched while it owes something, unless the command is one that waits.
+	owes     bool      // a reply that comes to other
+	large    bool      // a command sent in parts is not answered
 	whole    bool      // it has been given to the connection
 	sent     int       // bytes given to the connection
 	taken    int       // of them, those that were written when last looked
@@ -124,6 +125,9 @@ func (k *link) Send(r *relay.Request, raw []byte) {
 	k.give(raw)
 }
 
+// Owes implements relay.Link.
+func (k *link) Owes(due bool) { k.owes = due }
+
 // Begin implements relay.Link.
 func (k *link) Begin(r *relay.Request, raw []byte) {
 	k.large, k.whole = true, false
@@ -195,7 +199,9 @@ func (k *link) Release(clean bool) {
 }
 
 // tells says that what is read over any of the lane's connections is told when it changes, so that they have to stay.
-func (l *lane) tells() bool { return l.own != nil && l.own.Push != nil && !l.own.Everywhere && !l.over() }
+func (l *lane) tells() bool {
+	return l.own != nil && l.own.Push != nil && !l.own.Everywhere && !l.over()
+}
 
 func (l *lane) freeLinks() (n int) {
 	for _, k := range l.links {
@@ -324,17 +330,19 @@ func (k *link) Drained() { k.notified() }
 // tend closes a link that nobody has used for a while, or whose node owes it too much: the taking of what was sent, or the
 // reply.
 func (k *link) tend(now time.Time) {
-	if k.conn == nil {
+	if k.conn == nil || k.broken != nil {
 		return
 	}
 	if taken := k.sent - k.conn.Buffered(); taken != k.taken {
 		k.taken, k.progress = taken, now
 	}
 	quiet, limit := now.Sub(k.progress), k.lane.side.up.opts.silence()
+	owes := k.owes || k.head != nil && !k.head.Waits
+	begun := !k.large || k.whole || k.conn.Buffered() > 0 // else the client is to go on
 	switch {
 	case k.free && quiet > linkIdle && !k.lane.tells():
 		k.close()
-	case k.large && k.head != nil && !k.conn.Paused() && (k.whole || k.conn.Buffered() > 0) && quiet > limit:
+	case owes && begun && !k.conn.Paused() && quiet > limit:
 		k.lose(errSilent(limit))
 	}
 }

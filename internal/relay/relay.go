@@ -14,6 +14,7 @@ type Request struct {
 	Owner *Owner
 	Slot  int  // of its keys, or AnyNode
 	Safe  bool // changes nothing, so that it may be sent again when a connection was lost
+	Waits bool // may be answered as late as it likes, which only a link allows
 	// Node is the address of the one node that has to get it, whatever Slot says; empty for almost all.
 	Node string
 
@@ -119,6 +120,8 @@ type Link interface {
 	// Send sends a command, behind those that are not answered yet. r may be nil where nobody waits for a reply, or where it
 	// comes by OnOther.
 	Send(r *Request, raw []byte)
+	// Owes says whether a reply is due that comes by OnOther. A node that owes one must not be silent for long.
+	Owes(due bool)
 	// Begin sends the first part of a command, and More brings the rest of it; last says that it ends there.
 	Begin(r *Request, raw []byte)
 	More(raw []byte, last bool)

@@ -39,13 +39,20 @@ type relay struct {
 // newRelay starts a relay before Redis servers and waits until it knows them. It is stopped when the test ends. resolver may be nil.
 func newRelay(t testing.TB, resolver resp.Resolver, addrs ...string) *relay {
 	t.Helper()
+	return newRelayWith(t, resolver, upstream.Options{Addresses: addrs})
+}
+
+// newRelayWith is newRelay with what else the upstream is told.
+func newRelayWith(t testing.TB, resolver resp.Resolver, opts upstream.Options) *relay {
+	t.Helper()
 	logger := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
 	l, err := loop.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &relay{loop: l}
-	if r.up, err = upstream.New(upstream.Options{Addresses: addrs, Logger: logger}, []*loop.Loop{l}); err != nil {
+	opts.Logger = logger
+	if r.up, err = upstream.New(opts, []*loop.Loop{l}); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
