@@ -16,8 +16,8 @@ import (
 
 var pingText = []byte("*1\r\n$4\r\nPING\r\n")
 
-// waiting is WAIT or WAITAOF: asked of each master that serves what the session wrote, over links, so that nobody else waits. A connection waits
-// for what had been written when its last command ran, so a PING goes before. The answer is the least of theirs.
+// waiting is WAIT or WAITAOF: asked of each master that serves what the session wrote, over links, so that nobody else waits. A
+// connection waits for what had been written when its last command ran, so a PING goes before. The answer is the least of theirs.
 type waiting struct {
 	s     *session
 	place *place
