@@ -77,6 +77,8 @@ func (r *report) writeFigures(b *strings.Builder) {
 	if len(t.rows) > 0 {
 		b.WriteString("\n## The figures to hold\n\n")
 		t.write(b)
+		b.WriteString("\nThe rate beside direct: without pipelining three processes share the cores that two share for \"direct\", so on two cores it is the\n" +
+			"machine that is measured, and the CPU time of a command says what the sidecar costs.\n")
 	}
 }
 
