@@ -42,45 +42,78 @@ func (s *session) set(info *command.Info) bool {
 	return true
 }
 
-// judge has Redis judge a setting, and puts it in force.
-func (s *session) judge(p *place, to setting, on bool, tracked *tracking) {
-	before := s.settings
-	after := slices.DeleteFunc(slices.Clone(before), func(x setting) bool { return x.name == to.name })
-	if on {
-		after = append(after, to)
-	}
-	judge := s.front.side.OwnLane(s.identity, relay.Own{Owner: &s.owner, Setup: setup(before)})
-	p.Slot = relay.AnyNode
-	p.inspect = func(b []byte, first, _ bool) bool {
-		if !first {
-			return false
-		}
-		judge.Release()
-		if b[0] == '-' {
-			tracked.end()
-			return false
-		}
-		s.settings = after
-		if p.info.Action == command.ActionClientTracking {
-			s.tracking.end()
-			s.tracking = tracked
-		}
-		if err := s.use(s.identity); err != nil {
-			p.fail(err)
-			return true
-		}
-		if tracked != nil && tracked.broadcast {
-			s.front.loop.Post(func() { s.everywhere(p) }) // a sink may not send
-			return true
-		}
-		return false
-	}
-	s.send(p, 0)
-	s.paused = forQuiet
-	judge.Send(&p.Request, to.text(s.lane.Node(relay.AnyNode)))
+// judging is a setting that Redis has not judged yet.
+type judging struct {
+	place   *place
+	setting setting
+	on      bool
+	tracked *tracking  // that it turns on
+	lane    relay.Lane // used for nothing else
 }
 
-// everywhere answers OK at a place when the connections to all masters are in the session's state, so that nothing that happens from then
+// judge has Redis judge a setting, and puts it in force.
+func (s *session) judge(p *place, to setting, on bool, tracked *tracking) {
+	lane := s.front.side.OwnLane(s.identity, relay.Own{Owner: &s.owner, Setup: setup(s.settings)})
+	j := &judging{p, to, on, tracked, lane}
+	s.judging, s.paused = j, forWork
+	lane.Send(&relay.Request{Owner: &s.owner, Slot: relay.AnyNode, Sink: reply(func(b []byte, err error) {
+		if s.gone {
+			return
+		}
+		s.judging = nil
+		lane.Release()
+		if err == nil && b[0] != '-' {
+			err = s.force(j)
+		}
+		switch {
+		case err != nil:
+			tracked.end()
+			p.fail(err)
+			s.proceed()
+		case b[0] == '-':
+			tracked.end()
+			s.settle(p, b)
+		case tracked != nil && tracked.broadcast:
+			s.front.loop.Post(func() { s.everywhere(p) }) // a sink may not send
+		default:
+			s.settle(p, b)
+		}
+	})}, to.text(lane.Node(relay.AnyNode)))
+}
+
+// end gives up what would have been put in force, of a session that leaves.
+func (j *judging) end() {
+	if j != nil {
+		j.lane.Release()
+		j.tracked.end()
+	}
+}
+
+// force puts a setting in force that Redis has found right.
+func (s *session) force(j *judging) error {
+	settings, tracking := s.settings, s.tracking
+	s.settings = slices.DeleteFunc(slices.Clone(settings), func(x setting) bool { return x.name == j.setting.name })
+	if j.on {
+		s.settings = append(s.settings, j.setting)
+	}
+	turns := j.place.info.Action == command.ActionClientTracking
+	if !turns || j.on {
+		s.forgetTracked()
+	}
+	if turns {
+		s.tracking = j.tracked
+	}
+	if err := s.move(s.identity); err != nil {
+		s.settings, s.tracking = settings, tracking
+		return err
+	}
+	if turns {
+		tracking.end()
+	}
+	return nil
+}
+
+// everywhere answers at a place when the connections to all masters are in the session's state, so that nothing that happens from then
 // on is missed.
 func (s *session) everywhere(p *place) {
 	if s.gone {
@@ -88,14 +121,27 @@ func (s *session) everywhere(p *place) {
 	}
 	nodes := masters(s.front.side.Nodes())
 	left := len(nodes)
+	if left == 0 { // they are connected to when they are known
+		s.settle(p, okReply())
+	}
 	for _, node := range nodes {
-		s.lane.Send(&relay.Request{Owner: &s.owner, Slot: node.Slot, Sink: reply(func([]byte, error) { // if it fails, the session ends
-			if left--; left == 0 && !s.gone {
-				s.front.stats.replied(p.info, false)
-				p.answer(okReply(), true)
+		s.lane.Send(&relay.Request{Owner: &s.owner, Slot: node.Slot, Sink: reply(func(_ []byte, err error) {
+			switch left--; {
+			case s.gone:
+			case err != nil:
+				s.kill("a master cannot be reached that it wants to hear of changes from")
+			case left == 0:
+				s.settle(p, okReply())
 			}
 		})}, pingText)
 	}
+}
+
+// settle answers what has become of a setting.
+func (s *session) settle(p *place, b []byte) {
+	s.front.stats.replied(p.info, b[0] == '-')
+	p.answer(b, true)
+	s.proceed()
 }
 
 func setup(settings []setting) func(addr string) [][]byte {
@@ -198,10 +244,14 @@ func (s *session) takeCaching() bool {
 	return true
 }
 
-// forgetTracked tells a tracking client that nothing which it has read may be kept, since a connection by which it was to be told of
-// changes is gone.
+// forgetTracked has whoever is told of changes told that nothing may be kept which was read before, since a connection by which changes
+// were to be told is gone.
 func (s *session) forgetTracked() {
-	if s.tracking != nil && !s.tracking.broadcast && s.identity.Protocol == 3 {
+	switch t := s.tracking; {
+	case t == nil:
+	case t.redirection != nil:
+		t.redirection.pass(t.redirection.invalidation(nil))
+	case s.identity.Protocol == 3:
 		s.push([]byte(">2\r\n$10\r\ninvalidate\r\n_\r\n"))
 	}
 }

@@ -181,12 +181,15 @@ func isInvalidation(b []byte) bool {
 	return len(elements) == 3 && string(frame.Text(elements[0])) == "message"
 }
 
-// invalidation makes one as Redis does.
+// invalidation makes one as Redis does, of one key; nil: of all.
 func (r *redirection) invalidation(key []byte) []byte {
+	b, none := redcon.AppendBulkString([]byte("*3\r\n$7\r\nmessage\r\n"), invalidations), nullBulk
 	if r.protocol == 3 {
-		return redcon.AppendBulk([]byte(">2\r\n$10\r\ninvalidate\r\n*1\r\n"), key)
+		b, none = []byte(">2\r\n$10\r\ninvalidate\r\n"), null
 	}
-	b := redcon.AppendBulkString([]byte("*3\r\n$7\r\nmessage\r\n"), invalidations)
+	if key == nil {
+		return append(b, none...)
+	}
 	return redcon.AppendBulk(append(b, "*1\r\n"...), key)
 }
 

@@ -42,7 +42,7 @@ type session struct {
 	latest        *command.Info
 
 	commands frame.Commands
-	located  *int // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
+	located  *int     // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
 	verdict  *verdict // of Redis on the command being read; nil while it was not asked
 	paused   pause
 	reading  bool // within Data

@@ -146,7 +146,7 @@ func (l *lane) reroute() {
 		current[addr] = true
 	}
 	for addr, w := range l.byAddr {
-		if !current[addr] {
+		if !current[addr] && (l.own == nil || l.own.Push == nil) { // else changes of what was read over it would be missed
 			l.retire(w)
 			w.closeIfDone()
 		}
@@ -203,7 +203,9 @@ func (l *lane) forget() {
 }
 
 // linked tells whether sessions use links of the lane. They may, after they have gone on to another lane.
-func (l *lane) linked() bool { return slices.ContainsFunc(l.links, func(k *link) bool { return !k.free }) }
+func (l *lane) linked() bool {
+	return slices.ContainsFunc(l.links, func(k *link) bool { return !k.free })
+}
 
 // close closes the connections of a lane that has no sessions, but those that are the sessions' to give up.
 func (l *lane) close() {

@@ -154,13 +154,16 @@ func (w *wire) reply(b []byte, first, last bool) {
 }
 
 // hold stops reading until a slow session has taken what is for it. The connection is then as good as its own: new requests of
-// others get a fresh one, and what others wait for behind it is looked after when the stall lasts.
+// others get a fresh one, and what others wait for behind it is looked after when the stall lasts. On a lane of one session there are
+// no others, and Redis remembers what the connection was told.
 func (w *wire) hold(owner *relay.Owner) {
 	if w.closed || w.conn.Paused() {
 		return
 	}
 	w.conn.Pause()
-	w.lane.retire(w)
+	if w.lane.own == nil {
+		w.lane.retire(w)
+	}
 	owner.OnResume(func() {
 		w.stall.Stop()
 		if !w.closed {

@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -44,6 +46,86 @@ func TestSettingsChangeWhileConnectionsAreInUse(t *testing.T) {
 		}
 	}
 	do(t, other, "PING", "+PONG\r\n")
+}
+
+// A client may leave while Redis judges what it wants: no connection stays behind, not that on which it was to be judged, nor those
+// that would have been told in the place of the client's own.
+func TestSettingsLeaveNoConnectionsBehind(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	told := r.connect(t)
+	for name, setting := range map[string]string{"NO-EVICT": "CLIENT NO-EVICT ON", "REDIRECT": "CLIENT TRACKING ON REDIRECT " + idOf(t, told)} {
+		t.Run(name, func(t *testing.T) {
+			wires := r.stats(t).Wires
+			for i := range 100 {
+				c := r.connect(t)
+				send(t, c, setting)
+				for range i % 10 { // it takes longer and longer to leave
+					do(t, told, "PING", "+PONG\r\n")
+				}
+				_ = c.Conn.(*net.TCPConn).SetLinger(0)
+				_ = c.Close()
+			}
+			poll(t, func() error {
+				if n := r.stats(t).Wires; n != wires {
+					return fmt.Errorf("%d wires, want %d", n, wires)
+				}
+				return nil
+			})
+		})
+	}
+	await(t, redis, "cmd=client", 1) // the test's own
+}
+
+// A session that goes on over other connections than those over which it has read is told of no change to that any more, and so to keep
+// nothing of it.
+func TestTrackedKeysAreForgottenWithTheirConnections(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"user app on >secret ~* &* +@all"}})
+	r := newRelay(t, nil, redis.Addr())
+	const all = ">2\r\n$10\r\ninvalidate\r\n_\r\n"
+	for _, options := range []string{"", " BCAST", " NOLOOP"} {
+		for command, reply := range map[string]string{
+			"AUTH app secret": ok, "SELECT 1": ok, "CLIENT TRACKING ON" + options: ok, "CLIENT NO-EVICT ON": ok,
+			"HELLO 3 AUTH app secret": "%7\r\n", "HELLO 2": "*14\r\n",
+		} {
+			t.Run(command+options, func(t *testing.T) {
+				c := r.connect3(t)
+				do(t, c, "SET k v", ok)
+				do(t, c, "CLIENT TRACKING ON"+options, ok)
+				do(t, c, "GET k", bulk("v"))
+				send(t, c, command)
+				expect(t, c, all)
+				if got := read(t, c); !strings.HasPrefix(got, reply) {
+					t.Fatalf("%q", got)
+				}
+			})
+		}
+		t.Run("the same again"+options, func(t *testing.T) { // which changes no connection
+			c := r.connect3(t)
+			do(t, c, "CLIENT TRACKING ON"+options, ok)
+			send(t, c, "HELLO 3")
+			if got := read(t, c); got[0] != '%' {
+				t.Fatalf("%q", got)
+			}
+		})
+	}
+	t.Run("redirected", func(t *testing.T) {
+		told, c := r.connect3(t), r.connect(t)
+		do(t, c, "CLIENT TRACKING ON REDIRECT "+idOf(t, told), ok)
+		do(t, c, "GET k", bulk("v"))
+		do(t, c, "SELECT 1", ok)
+		expect(t, told, all)
+	})
+	t.Run("redirected over RESP2", func(t *testing.T) {
+		told, c := r.connect(t), r.connect(t)
+		id := idOf(t, told)
+		send(t, told, "SUBSCRIBE __redis__:invalidate")
+		read(t, told)
+		do(t, c, "CLIENT TRACKING ON REDIRECT "+id, ok)
+		do(t, c, "GET k", bulk("v"))
+		do(t, c, "SELECT 1", ok)
+		expect(t, told, message(2, "message", "__redis__:invalidate", "$-1\r\n"))
+	})
 }
 
 // until reads replies and pushes up to one.
