@@ -72,11 +72,11 @@ func TestABlockedClientThatLeavesIsAnsweredWhatCameBefore(t *testing.T) {
 	r := newRelay(t, nil, redis.Addr())
 	for _, command := range []string{"BLPOP queue 0", "WAIT 1 0"} {
 		c := r.connect(t)
-		if err := c.Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		if err := c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 			t.Fatal(err)
 		}
 		text := strings.Repeat("x", 512<<10) // of these, not all fit in the sockets
-		for range 7 {
+		for range 10 {
 			send(t, c, "ECHO "+text)
 		}
 		send(t, c, command)
@@ -85,7 +85,7 @@ func TestABlockedClientThatLeavesIsAnsweredWhatCameBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		await(t, redis, "flags=b", 0)
-		for range 7 {
+		for range 10 {
 			expect(t, c, bulk(text))
 		}
 		if got, err := c.ReadReply(); !errors.Is(err, io.EOF) {
