@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -126,6 +127,35 @@ func TestTrackedKeysAreForgottenWithTheirConnections(t *testing.T) {
 		do(t, c, "SELECT 1", ok)
 		expect(t, told, message(2, "message", "__redis__:invalidate", "$-1\r\n"))
 	})
+}
+
+// A client that reads slowly is told of changes to what it has read, over the connection that waited for it.
+func TestSlowClientsAreToldOfChanges(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	other, c := r.connect(t), r.connect3(t)
+	text := strings.Repeat("x", 1<<20)
+	other.MustDo(t, "SET", "large", text)
+	do(t, c, "CLIENT TRACKING ON", ok)
+	do(t, c, "GET k", "_\r\n")
+	const count = 48 // of these, not all fit in the sockets
+	for range count {
+		send(t, c, "GET large")
+	}
+	poll(t, func() error {
+		for line := range strings.Lines(redis.MustDo(t, "CLIENT", "LIST").Str) {
+			if strings.Contains(line, " flags=t ") && !strings.Contains(line, " oll=0 ") {
+				return nil
+			}
+		}
+		return errors.New("nothing waits for the client")
+	})
+	for range count {
+		expect(t, c, bulk(text))
+	}
+	do(t, c, "GET none", "_\r\n")
+	do(t, other, "SET k v", ok)
+	expect(t, c, ">2\r\n$10\r\ninvalidate\r\n*1\r\n"+bulk("k"))
 }
 
 // until reads replies and pushes up to one.
