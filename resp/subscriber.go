@@ -33,6 +33,7 @@ type subscriber struct {
 	raw     []byte
 	pending int    // links that have not answered it; 0 while none is
 	moved   string // where a redirect says that it belongs
+	chased  int    // redirects that it has followed
 	mark    string // the PING's text
 	leaving bool   // nothing is passed on any more
 }
@@ -45,6 +46,10 @@ type subscription struct {
 	sharded  int64
 	silent   [][]byte // sharded channels that we have subscribed to by ourselves, whose confirmations are due
 }
+
+// maxChased is how many redirects are followed one after another: nodes may disagree about a slot for a moment, and more than that is
+// the client's to know.
+const maxChased = 16
 
 // The kinds of confirmations.
 const (
@@ -72,7 +77,7 @@ func (s *session) subscribe(info *command.Info) bool {
 
 // begin sends the command just framed to nodes.
 func (b *subscriber) begin(info *command.Info, addrs ...string) {
-	b.info, b.raw, b.moved = info, bytes.Clone(b.s.commands.Raw), ""
+	b.info, b.raw, b.moved, b.chased = info, bytes.Clone(b.s.commands.Raw), "", 0
 	b.s.paused = forWork
 	b.s.skips = false // confirmations come whatever CLIENT REPLY says
 	b.send(addrs...)
@@ -194,7 +199,8 @@ func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 	case b.info.Reason != command.ReasonSubscribe: // a node minds the slot first, and then what is not for subscribers
 		b.s.push(appendError(nil, notForSubscribers(b.info)))
 		return true
-	case b.info.Channels && addr != "":
+	case b.info.Channels && addr != "" && b.chased < maxChased:
+		b.chased++
 		b.moved = addr
 		return true
 	}

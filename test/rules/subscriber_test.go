@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"readthrough/internal/slot"
 	"readthrough/test/harness"
 )
 
@@ -81,4 +82,17 @@ func TestASubscriberOfAShardedChannelCanDoNothingElse(t *testing.T) {
 		send(t, c, "SUNSUBSCRIBE "+channel)
 		expect(t, c, message(2, "sunsubscribe", channel, ":0\r\n"))
 	}
+}
+
+// Two nodes that each say that the other serves a slot are not asked for ever: the client sees the redirect, and goes on.
+func TestRedirectsOfASubscriptionEnd(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect3(t)
+	owner, other := w.master(t, "c"), w.other(t, "c")
+	owner.MustDo(t, "CLUSTER", "SETSLOT", fmt.Sprint(slot.Of([]byte("c"))), "NODE", other.ID())
+	send(t, c, "SSUBSCRIBE c", "PING")
+	if got := read(t, c); !strings.HasPrefix(got, "-MOVED ") {
+		t.Errorf("%q", got)
+	}
+	expect(t, c, "+PONG\r\n")
 }
