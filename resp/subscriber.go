@@ -44,7 +44,13 @@ type subscription struct {
 	channels int64 // and patterns
 	patterns int64 // of them
 	sharded  int64
-	silent   [][]byte // sharded channels that we have subscribed to by ourselves, whose confirmations are due
+	silent   []following
+}
+
+// following is a sharded channel that we have subscribed to by ourselves, and whose confirmation is due.
+type following struct {
+	channel []byte
+	chased  int // redirects
 }
 
 // maxChased is how many redirects are followed one after another: nodes may disagree about a slot for a moment, and more than that is
@@ -174,12 +180,12 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	if b.leaving {
 		return true
 	}
-	if len(sub.silent) > 0 && bytes.Equal(sub.silent[0], channel) && kind == kindSSubscribe {
+	if len(sub.silent) > 0 && bytes.Equal(sub.silent[0].channel, channel) && kind == kindSSubscribe {
 		sub.silent = sub.silent[1:]
 		return true
 	}
 	if kind == kindSUnsubscribe && (b.info == nil || b.info.Name != kindSUnsubscribe) { // nobody has asked: the slot has left the node
-		b.resubscribe(channel, s.lane.Node(int(slot.Of(channel))))
+		b.resubscribe(following{channel: bytes.Clone(channel)}, s.lane.Node(int(slot.Of(channel))))
 		return true
 	}
 	return s.push(withCount(part, b.sharded()))
@@ -191,9 +197,13 @@ func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 	switch {
 	case !is:
 	case len(sub.silent) > 0:
-		channel := sub.silent[0]
+		next := sub.silent[0]
 		sub.silent = sub.silent[1:]
-		b.resubscribe(channel, addr)
+		if next.chased++; next.chased > maxChased {
+			b.s.kill("no node serves the slot of a sharded channel that it has subscribed to")
+			return true
+		}
+		b.resubscribe(next, addr)
 		return true
 	case b.info == nil:
 	case b.info.Reason != command.ReasonSubscribe: // a node minds the slot first, and then what is not for subscribers
@@ -208,15 +218,15 @@ func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 }
 
 // resubscribe follows a sharded channel to the new owner of its slot. The client does not notice.
-func (b *subscriber) resubscribe(channel []byte, addr string) {
+func (b *subscriber) resubscribe(f following, addr string) {
 	sub := b.links[addr]
 	if sub == nil {
 		sub = b.open(addr)
 	}
-	sub.silent = append(sub.silent, bytes.Clone(channel))
+	sub.silent = append(sub.silent, f)
 	raw := redcon.AppendArray(nil, 2)
 	raw = redcon.AppendBulkString(raw, "SSUBSCRIBE")
-	sub.link.Send(nil, redcon.AppendBulk(raw, channel))
+	sub.link.Send(nil, redcon.AppendBulk(raw, f.channel))
 }
 
 // isMark tells whether a reply is that to our PING: its text alone, or behind "pong" for a subscriber over RESP2. A user who may

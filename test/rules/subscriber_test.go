@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -95,4 +97,17 @@ func TestRedirectsOfASubscriptionEnd(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	expect(t, c, "+PONG\r\n")
+}
+
+// The same where a subscription that there is follows its slot: the client is closed, since it misses messages.
+func TestASubscriptionThatNoNodeTakesClosesItsClient(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect3(t)
+	owner, other := w.master(t, "c"), w.other(t, "c")
+	send(t, c, "SSUBSCRIBE c")
+	expect(t, c, message(3, "ssubscribe", "c", ":1\r\n"))
+	owner.MustDo(t, "CLUSTER", "SETSLOT", fmt.Sprint(slot.Of([]byte("c"))), "NODE", other.ID())
+	if got, err := c.ReadReply(); !errors.Is(err, io.EOF) {
+		t.Errorf("%q, %v", got, err)
+	}
 }
