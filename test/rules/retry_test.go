@@ -19,28 +19,46 @@ func passes(t testing.TB, other *harness.Conn) {
 	}
 }
 
-// Commands that arrive while a transaction waits for its slot to settle come after it, and nothing is lost with the node that asked to wait.
+// Commands that arrive while a transaction waits for its slot to settle come after it.
 func TestATransactionWaitsForItsSlot(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})
 	c, other := w.connect(t), w.connect(t)
-	for _, lost := range []bool{false, true} {
-		tag := fmt.Sprintf("{%t}", lost)
-		do(t, c, "MULTI", ok)
-		from := w.master(t, tag)
-		m := w.begin(t, tag)
-		var want []string
-		for i := range 6 {
-			send(t, c, fmt.Sprintf("SET %s%d v", tag, i))
-			passes(t, other)
-			want = append(want, queued)
-		}
-		if lost {
-			from.MustDo(t, "CLIENT", "KILL", "TYPE", "normal")
-		}
-		finish(t, m)
-		expect(t, c, want...)
-		do(t, c, "EXEC", "*6\r\n"+strings.Repeat(ok, 6))
+	do(t, c, "MULTI", ok)
+	m := w.begin(t, "{t}")
+	var want []string
+	for i := range 6 {
+		send(t, c, fmt.Sprintf("SET {t}%d v", i))
+		passes(t, other)
+		want = append(want, queued)
 	}
+	finish(t, m)
+	expect(t, c, want...)
+	do(t, c, "EXEC", "*6\r\n"+strings.Repeat(ok, 6))
+}
+
+// A node that closes its connections while a transaction waits takes nothing of it along.
+func TestAWaitingTransactionOutlivesItsLink(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect(t)
+	from := w.master(t, "{t}")
+	m := w.begin(t, "{t}")
+	send(t, c, "MULTI", "SET {t}k v")
+	expect(t, c, ok)
+	poll(t, func() error { // until it waits for long
+		stats := from.MustDo(t, "INFO", "commandstats").Str
+		var calls int
+		if _, after, found := strings.Cut(stats, "cmdstat_multi:calls="); found {
+			_, _ = fmt.Sscanf(after, "%d", &calls)
+		}
+		if calls < 6 {
+			return fmt.Errorf("MULTI was said %d times", calls)
+		}
+		return nil
+	})
+	from.MustDo(t, "CLIENT", "KILL", "TYPE", "normal")
+	finish(t, m)
+	expect(t, c, queued)
+	do(t, c, "EXEC", "*1\r\n+OK\r\n")
 }
 
 // A transaction whose slot does not settle is given up, and every command of it is answered.
