@@ -170,8 +170,8 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 		s.intercepted(p)
 	}
 	s.send(p, len(raw))
-	if s.tracking != nil {
-		p.caching = s.sendCaching(at)
+	if p.caching {
+		s.lane.Send(s.cachingTo(at), s.tracking.cachingText())
 	}
 	if info != nil && info.Write {
 		s.noteWrite(at)

@@ -265,7 +265,11 @@ func (t *part) send() {
 		t.link.Send(&t.Request, raw)
 		return
 	}
-	t.fanout.place.session.lane.Send(&t.Request, raw)
+	s := t.fanout.place.session
+	if t.fanout.place.caching && t.Node == "" {
+		s.lane.Send(s.cachingTo(t.Slot), s.tracking.cachingText())
+	}
+	s.lane.Send(&t.Request, raw)
 }
 
 // Reply implements relay.Sink.

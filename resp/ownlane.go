@@ -225,13 +225,9 @@ func (s *session) caching(info *command.Info) bool {
 	return s.ok(info)
 }
 
-// sendCaching sends a CLIENT CACHING that waits for the next command, and tells whether there was one.
-func (s *session) sendCaching(at int) bool {
-	if !s.takeCaching() {
-		return false
-	}
-	s.lane.Send(&relay.Request{Sink: silence{}, Owner: &s.owner, Slot: at}, s.tracking.cachingText())
-	return true
+// cachingTo is a request for a CLIENT CACHING before a command for a slot.
+func (s *session) cachingTo(at int) *relay.Request {
+	return &relay.Request{Sink: silence{}, Owner: &s.owner, Slot: at}
 }
 
 // takeCaching tells whether a CLIENT CACHING waits for the next command, which is this one.

@@ -2,6 +2,7 @@ package resp
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/tidwall/redcon"
 
@@ -144,6 +145,7 @@ func (f *front) take(s *session, info *command.Info) *place {
 	}
 	p.session, p.info, p.Owner = s, info, &s.owner
 	p.muted, s.skips = s.silenced || s.skips, false
+	p.caching = s.tracking != nil && (info == nil || !strings.HasPrefix(info.Name, "client|")) && s.takeCaching()
 	if s.last == nil {
 		s.first = p
 	} else {

@@ -158,6 +158,28 @@ func TestSlowClientsAreToldOfChanges(t *testing.T) {
 	expect(t, c, ">2\r\n$10\r\ninvalidate\r\n*1\r\n"+bulk("k"))
 }
 
+// CLIENT CACHING is about the next command, whichever way that goes, and about no other.
+func TestCachingIsAboutTheNextCommand(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	keys := w.keysOfAll(t, "k")
+	other, c := w.connect(t), w.connect3(t)
+	do(t, c, "CLIENT TRACKING ON OPTIN", ok)
+	do(t, c, "CLIENT CACHING YES", ok)
+	do(t, c, "MGET "+keys[0]+" "+keys[1], "*2\r\n_\r\n_\r\n")
+	for _, key := range keys[:2] {
+		do(t, other, "SET "+key+" v", ok)
+		expect(t, c, ">2\r\n$10\r\ninvalidate\r\n*1\r\n"+bulk(key))
+	}
+	for _, between := range []string{"DBSIZE", "BLPOP none 0.01", "MGET " + keys[1] + " " + keys[2], "PUBLISH a b"} {
+		do(t, c, "CLIENT CACHING YES", ok)
+		send(t, c, between)
+		read(t, c)
+		do(t, c, "GET "+keys[0], bulk("v"))
+		do(t, other, "SET "+keys[0]+" v", ok)
+		silent(t, c)
+	}
+}
+
 // until reads replies and pushes up to one.
 func until(t *testing.T, c *harness.Conn, want string) {
 	t.Helper()
