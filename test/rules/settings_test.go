@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
+	relayed "readthrough/internal/relay"
 	"readthrough/test/harness"
 )
 
@@ -178,6 +180,30 @@ func TestCachingIsAboutTheNextCommand(t *testing.T) {
 		do(t, other, "SET "+keys[0]+" v", ok)
 		silent(t, c)
 	}
+}
+
+// What was read from a master that has become a replica is still told of: the connection to it stays.
+func TestTrackedKeysAreToldOfAfterAFailover(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{Replicas: 1})
+	key := w.keysOfAll(t, "k")[2]
+	other, c := w.connect(t), w.connect3(t)
+	do(t, c, "CLIENT TRACKING ON", ok)
+	do(t, c, "GET "+key, "_\r\n")
+	was := w.master(t, key).Addr()
+	w.failOver(t, key)
+	poll(t, func() error {
+		master := make(chan bool, 1)
+		w.loop.Post(func() {
+			master <- slices.ContainsFunc(w.up.Side(0).Nodes(), func(n relayed.Node) bool { return n.Addr == was && n.Slot != relayed.AnyNode })
+		})
+		do(t, other, "GET "+key, "$-1\r\n") // by which the new one is noticed
+		if <-master {
+			return errors.New("the old master still counts as one")
+		}
+		return nil
+	})
+	do(t, other, "SET "+key+" v", ok)
+	expect(t, c, ">2\r\n$10\r\ninvalidate\r\n*1\r\n"+bulk(key))
 }
 
 // until reads replies and pushes up to one.
