@@ -505,10 +505,6 @@ func (g *sharedGenerator) next(n int) [][]string {
 // number is the number of times that the generator was asked.
 func (g *generator) number() string { return strconv.Itoa(g.times) }
 
-func TestSharedStandalone(t *testing.T)   { share(t, newStandalonePair(t), "standalone") }
-func TestSharedOneMaster(t *testing.T)    { share(t, newClusterPair(t, 1), "one master") }
-func TestSharedThreeMasters(t *testing.T) { share(t, newClusterPair(t, 3), "three masters") }
-
 // share holds that several clients are all sent the same, over generated sequences and over those that have failed once.
 func share(t *testing.T, p *pair, name string) {
 	for seed := range long(sharedSequences) {

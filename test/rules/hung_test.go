@@ -66,34 +66,6 @@ func TestAClientIsNotBlockedBehindALostConnection(t *testing.T) {
 	expect(t, c, bulk("loaded"), ok, "*0\r\n")
 }
 
-// A client that leaves while it is blocked has the replies to what it sent before.
-func TestABlockedClientThatLeavesIsAnsweredWhatCameBefore(t *testing.T) {
-	redis := harness.NewRedis(t, harness.RedisOptions{})
-	r := newRelay(t, nil, redis.Addr())
-	for _, command := range []string{"BLPOP queue 0", "WAIT 1 0"} {
-		c := r.connect(t)
-		if err := c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
-			t.Fatal(err)
-		}
-		text := strings.Repeat("x", 512<<10) // of these, not all fit in the sockets
-		for range 10 {
-			send(t, c, "ECHO "+text)
-		}
-		send(t, c, command)
-		await(t, redis, "flags=b", 1)
-		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		await(t, redis, "flags=b", 0)
-		for range 10 {
-			expect(t, c, bulk(text))
-		}
-		if got, err := c.ReadReply(); !errors.Is(err, io.EOF) {
-			t.Errorf("then %q, %v", got, err)
-		}
-	}
-}
-
 // Who waits for as long as it likes does not hold up the end.
 func TestBlockedClientsDoNotHoldUpTheEnd(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})

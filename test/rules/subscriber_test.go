@@ -67,25 +67,6 @@ func TestSkipIsSpentOnSubscribe(t *testing.T) {
 	}
 }
 
-// What a subscriber over RESP2 may not do is not done either where some of its subscriptions have just moved to another connection.
-func TestASubscriberOfAShardedChannelCanDoNothingElse(t *testing.T) {
-	w := newWorld(t, nil, harness.ClusterOptions{})
-	c := w.connect(t)
-	for i := range 20 {
-		channel := fmt.Sprintf("{%d}c", i)
-		send(t, c, "SSUBSCRIBE "+channel)
-		expect(t, c, message(2, "ssubscribe", channel, ":1\r\n"))
-		w.move(t, channel)
-		poll(t, func() error { return w.subscribed(t, channel) })
-		send(t, c, "SET "+channel+" v")
-		if got := read(t, c); !strings.HasPrefix(got, "-ERR Can't execute 'set': only ") {
-			t.Fatalf("%q", got)
-		}
-		send(t, c, "SUNSUBSCRIBE "+channel)
-		expect(t, c, message(2, "sunsubscribe", channel, ":0\r\n"))
-	}
-}
-
 // Two nodes that each say that the other serves a slot are not asked for ever: the client sees the redirect, and goes on.
 func TestRedirectsOfASubscriptionEnd(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})
