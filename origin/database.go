@@ -46,6 +46,20 @@ type Database struct {
 	ApplicationName string
 	// QueryMode is that of the connection string (default_query_exec_mode) where "", and CacheStatement where that has none.
 	QueryMode QueryMode
+
+	// Queue bounds the loads that run or wait for a connection; further ones are refused with ORIGINBUSY. 1024 where 0.
+	Queue int
+	// Breaker says when loads are refused without a try.
+	Breaker Breaker
+	// FailOpen bounds the loads that run at a time without a lease, because Redis fails: nothing keeps other pods from the same
+	// ones. Where 0 none are made.
+	FailOpen int
+}
+
+// Breaker says when an origin that fails is left alone.
+type Breaker struct {
+	Failures int           // in a row, after which it is; 0: never
+	Pause    time.Duration // before it is tried again; grows with every failure from then on. 1 s where 0
 }
 
 const (

@@ -70,14 +70,14 @@ type Options struct {
 	// MaxLoads bounds the loads of one database that run or wait for a connection; further ones are refused with ORIGINBUSY.
 	// 1024 where 0.
 	MaxLoads int
-	// MaxValue bounds a value, in bytes; a larger one is an error of its map. 16 MiB where 0.
+	// MaxValue bounds what is read of a value, in bytes; a larger one is an error of its map. 64 MiB where 0.
 	MaxValue int
 }
 
 const (
 	defaultWaitFactor = 2
 	defaultMaxLoads   = 1024
-	defaultMaxValue   = 16 << 20
+	defaultMaxValue   = 64 << 20
 
 	// settingsTimeout bounds reading the connection settings when a Resolver is made.
 	settingsTimeout = 10 * time.Second
