@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 )
 
 // QueryMode says how statements reach the server, in pgx's words.
@@ -79,14 +80,19 @@ type database struct {
 	backoff backoff
 	unnamed atomic.Bool // named statements have failed: the server is behind a pooler
 	loads   int         // in flight; guarded by Resolver.mu
-	log     *zap.Logger
+	// failOpen bounds the loads that run without a lease because Redis fails.
+	failOpen *semaphore.Weighted
+	log      *zap.Logger
 
 	maxValue int // bytes
 }
 
 // openDatabase makes the pool. It connects to nothing; the settings are read once, so that mistakes in them show at once.
 func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Logger) (*database, error) {
-	d := &database{conf: conf, log: log.With(zap.String("origin", conf.Name)), maxValue: maxValue}
+	d := &database{
+		conf: conf, log: log.With(zap.String("origin", conf.Name)), maxValue: maxValue,
+		failOpen: semaphore.NewWeighted(int64(conf.FailOpen)),
+	}
 	if conf.MaxConns < 0 || conf.MaxIdle < 0 {
 		return nil, fmt.Errorf("origin %s: pool: max and idle must not be negative", conf.Name)
 	}

@@ -102,8 +102,9 @@ type Params [][]byte
 
 // Maps are all maps of a configuration. They never change.
 type Maps struct {
-	maps []*Map
-	root *node
+	maps  []*Map
+	root  *node
+	stale bool // one of them has values that are refreshed
 }
 
 // All returns the maps in the order of their definitions.
@@ -240,6 +241,7 @@ func (c *compiler) add(i int, d Definition) {
 		m.args = append(m.args, arg)
 	}
 	c.maps.maps = append(c.maps.maps, m)
+	c.maps.stale = c.maps.stale || m.Stale > 0
 	c.maps.root.insert(pattern, m)
 }
 
