@@ -71,13 +71,29 @@ func newRelay(d relayDeps) (_ relay, err error) {
 // missResolver is the origin's resolver as the clients' side takes it.
 type missResolver struct{ *origin.Resolver }
 
-func (r missResolver) Get(key []byte, done func(value []byte, found bool, err error)) {
-	r.Resolver.Get(key, func(a origin.Answer) { done(a.Value, a.Found, replyError(a.Err)) })
+func (r missResolver) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) {
+	load := r.Resolver.Get
+	if how != resp.WithLease {
+		load = r.Resolver.Load
+	}
+	answers := make([]resp.Answer, len(keys))
+	var left atomic.Int64
+	left.Store(int64(len(keys)))
+	for i, key := range keys {
+		load(key, func(a origin.Answer) {
+			answers[i] = resp.Answer{Value: a.Value, Found: a.Found, Err: replyError(a.Err)}
+			if left.Add(-1) == 0 {
+				done(answers)
+			}
+		})
+	}
 }
 
-func (r missResolver) Load(key []byte, done func(value []byte, found bool, err error)) {
-	r.Resolver.Load(key, func(a origin.Answer) { done(a.Value, a.Found, replyError(a.Err)) })
-}
+func (missResolver) Refreshes() bool { return false }
+
+func (missResolver) Hit([]byte) {}
+
+func (missResolver) Forget([]byte) {}
 
 // replyError is an origin's error as the text of a RESP error, with its own prefix.
 func replyError(err error) error {
