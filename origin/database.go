@@ -194,7 +194,7 @@ func (d *database) settings(ctx context.Context) (_ *pgx.ConnConfig, err error) 
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	config.MaxProtocolMessageBodyLen = 2*d.maxValue + 4096 // bytea comes as hexadecimal digits
+	config.MaxProtocolMessageBodyLen = d.maxValue + 4096 // and the names of columns, the text of an error
 	config.Tracer = connectTracer{d}
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &cancelHandler{conn: conn}
@@ -316,15 +316,16 @@ func (b *backoff) state() (until time.Time, cause error) {
 // livePoll is how soon a load looks again for one of the connections that there are, when no more can be made.
 const livePoll = 5 * time.Millisecond
 
-// acquire returns a connection. As long as ctx lasts it waits for one to come free, and tries again to make one.
-func (d *database) acquire(ctx context.Context, m *Map) (*pgxpool.Conn, *Error) {
+// acquire returns a connection, or what to tell of each map. As long as ctx lasts it waits for one to come free, and tries again to
+// make one.
+func (d *database) acquire(ctx context.Context) (*pgxpool.Conn, func(*Map) *Error) {
 	for {
 		conn, err := d.pool.Acquire(ctx)
 		if err == nil {
 			return conn, nil
 		}
 		if ctx.Err() != nil {
-			return nil, d.acquireTimeout(ctx, m, err)
+			return nil, d.acquireTimeout(ctx, err)
 		}
 		var refused backoffError
 		if errors.As(err, &refused) {
@@ -337,29 +338,39 @@ func (d *database) acquire(ctx context.Context, m *Map) (*pgxpool.Conn, *Error) 
 		}
 		deadline, _ := ctx.Deadline()
 		if until.After(deadline) {
-			return nil, newError(CodeDown, m, err, "cannot connect to origin %s: %s", d.conf.Name, connectCause(err))
+			return nil, d.cannotConnect(err)
 		}
 		pause := time.NewTimer(max(time.Until(until), time.Millisecond))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, d.acquireTimeout(ctx, m, err)
+			return nil, d.acquireTimeout(ctx, err)
 		}
 	}
 }
 
+func (d *database) cannotConnect(err error) func(*Map) *Error {
+	return func(m *Map) *Error {
+		return newError(CodeDown, m, err, "cannot connect to origin %s: %s", d.conf.Name, connectCause(err))
+	}
+}
+
 // acquireTimeout tells why ctx ended before there was a connection.
-func (d *database) acquireTimeout(ctx context.Context, m *Map, err error) *Error {
+func (d *database) acquireTimeout(ctx context.Context, err error) func(*Map) *Error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return newError(CodeDown, m, err, "the sidecar is shutting down")
+		return func(m *Map) *Error { return newError(CodeDown, m, err, "the sidecar is shutting down") }
 	}
 	if _, cause := d.backoff.state(); cause != nil {
-		return newError(CodeDown, m, cause, "cannot connect to origin %s: %s", d.conf.Name, connectCause(cause))
+		return d.cannotConnect(cause)
 	}
 	stat := d.pool.Stat()
 	if stat.ConstructingConns() > 0 && stat.AcquiredConns() == 0 {
-		return newError(CodeDown, m, err, "cannot connect to origin %s in %s", d.conf.Name, m.Timeout)
+		return func(m *Map) *Error {
+			return newError(CodeDown, m, err, "cannot connect to origin %s in %s", d.conf.Name, m.Timeout)
+		}
 	}
-	return newError(CodeBusy, m, err, "no connection to origin %s came free in %s", d.conf.Name, m.Timeout)
+	return func(m *Map) *Error {
+		return newError(CodeBusy, m, err, "no connection to origin %s came free in %s", d.conf.Name, m.Timeout)
+	}
 }
