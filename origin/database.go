@@ -65,6 +65,7 @@ type Breaker struct {
 
 const (
 	defaultMaxConns = 2
+	defaultQueue    = 1024
 	defaultMaxIdle  = 30 * time.Second
 	maxLifetime     = time.Hour // of a connection, so that a moved database is found and its memory returned
 
@@ -79,10 +80,12 @@ type database struct {
 	pool    *pgxpool.Pool
 	backoff backoff
 	unnamed atomic.Bool // named statements have failed: the server is behind a pooler
-	loads   int         // in flight; guarded by Resolver.mu
+	log     *zap.Logger
+
+	loads   int            // in flight, those that wait included; guarded by Resolver.mu
+	loadsOf map[string]int // of each map; guarded by Resolver.mu
 	// failOpen bounds the loads that run without a lease because Redis fails.
 	failOpen *semaphore.Weighted
-	log      *zap.Logger
 
 	maxValue int // bytes
 }
@@ -91,13 +94,16 @@ type database struct {
 func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Logger) (*database, error) {
 	d := &database{
 		conf: conf, log: log.With(zap.String("origin", conf.Name)), maxValue: maxValue,
-		failOpen: semaphore.NewWeighted(int64(conf.FailOpen)),
+		loadsOf: map[string]int{}, failOpen: semaphore.NewWeighted(int64(conf.FailOpen)),
 	}
 	if conf.MaxConns < 0 || conf.MaxIdle < 0 {
 		return nil, fmt.Errorf("origin %s: pool: max and idle must not be negative", conf.Name)
 	}
 	if d.conf.MaxConns == 0 {
 		d.conf.MaxConns = defaultMaxConns
+	}
+	if d.conf.Queue == 0 {
+		d.conf.Queue = defaultQueue
 	}
 	if d.conf.MaxIdle == 0 {
 		d.conf.MaxIdle = defaultMaxIdle

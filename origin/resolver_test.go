@@ -258,6 +258,27 @@ func TestTooManyLoads(t *testing.T) {
 	}
 }
 
+// One map's loads leave room for those of another.
+func TestTooManyLoadsOfAMap(t *testing.T) {
+	db := harness.NewDatabase(t)
+	r := newResolver(t, Database{URL: static(db.URL()), MaxConns: 2}, Options{},
+		Definition{Key: "k:<x:int>", Query: gatedQuery, Queue: 1},
+		Definition{Name: "other", Key: "other", Query: "select 1 as one"})
+	open := closeGate(t, db)
+	first := begin(r, "k:1")
+	waitForLock(t, db, 1)
+	joined := begin(r, "k:1") // no load more
+	expect(t, r, "k:2", "-ORIGINBUSY map m: 1 of its loads are under way")
+	expect(t, r, "other", `{"one":1}`)
+	open()
+	for _, a := range []<-chan Answer{first, joined} {
+		if got := show(await(t, a)); got != `{"x":1}` {
+			t.Errorf("got %s", got)
+		}
+	}
+	expect(t, r, "k:2", `{"x":2}`)
+}
+
 func TestCloseWaitsForLoads(t *testing.T) {
 	db := harness.NewDatabase(t)
 	r := newResolver(t, Database{URL: static(db.URL())}, Options{}, Definition{Key: "k:<x:int>", Query: gatedQuery})
