@@ -66,6 +66,7 @@ const (
 	defaultMaxConns = 2
 	defaultMaxIdle  = 30 * time.Second
 	defaultPause    = time.Second
+	defaultQueue    = 1024
 	maxLifetime     = time.Hour // of a connection, so that a moved database is found and its memory returned
 
 	// connectTimeout bounds one attempt to connect where the settings have no connect_timeout. The attempt goes on when the load
@@ -80,8 +81,10 @@ type database struct {
 	backoff backoff
 	breaker *breaker    // nil: none, nor do maps have theirs
 	unnamed atomic.Bool // named statements have failed: the server is behind a pooler
-	loads   int         // in flight; guarded by Resolver.mu
 	log     *zap.Logger
+
+	queued   atomic.Int64 // loads that run or wait
+	failOpen bound        // of loads without a lease
 
 	maxValue int // bytes
 }
@@ -98,6 +101,13 @@ func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Log
 	if d.conf.MaxIdle == 0 {
 		d.conf.MaxIdle = defaultMaxIdle
 	}
+	if conf.Queue < 0 || conf.FailOpen < 0 {
+		return nil, fmt.Errorf("origin %s: queue and failOpen must not be negative", conf.Name)
+	}
+	if d.conf.Queue == 0 {
+		d.conf.Queue = defaultQueue
+	}
+	d.failOpen = bound{max: conf.FailOpen, queue: d.conf.Queue}
 	if conf.Breaker.Failures < 0 || conf.Breaker.Pause < 0 || conf.Breaker.Pause > MaxPause {
 		return nil, fmt.Errorf("origin %s: breaker: failures must not be negative, nor pause longer than %s", conf.Name, MaxPause)
 	}

@@ -67,16 +67,12 @@ type Options struct {
 
 	// WaitFactor bounds a GET as a whole, as a multiple of its map's timeout, which bounds one load; 2 where 0.
 	WaitFactor float64
-	// MaxLoads bounds the loads of one database that run or wait for a connection; further ones are refused with ORIGINBUSY.
-	// 1024 where 0.
-	MaxLoads int
 	// MaxValue bounds what is read of a value, in bytes; a larger one is an error of its map. 64 MiB where 0.
 	MaxValue int
 }
 
 const (
 	defaultWaitFactor = 2
-	defaultMaxLoads   = 1024
 	defaultMaxValue   = 64 << 20
 
 	// settingsTimeout bounds reading the connection settings when a Resolver is made.
@@ -145,15 +141,12 @@ func NewResolver(opts Options) (*Resolver, error) {
 	if opts.WaitFactor == 0 {
 		opts.WaitFactor = defaultWaitFactor
 	}
-	if opts.MaxLoads == 0 {
-		opts.MaxLoads = defaultMaxLoads
-	}
 	if opts.MaxValue == 0 {
 		opts.MaxValue = defaultMaxValue
 	}
 	var errs []error
-	if opts.WaitFactor < 1 || opts.MaxLoads < 0 || opts.MaxValue < 0 {
-		errs = append(errs, errors.New("origin: the wait factor must be at least 1, the bounds of loads and values positive"))
+	if opts.WaitFactor < 1 || opts.MaxValue < 0 {
+		errs = append(errs, errors.New("origin: the wait factor must be at least 1, the bound of values positive"))
 	}
 	if len(opts.Databases) == 0 {
 		errs = append(errs, errors.New("origins: none is configured, at least one is needed"))
@@ -260,11 +253,10 @@ func (r *Resolver) join(m *Map, key []byte, params Params, fills bool, done func
 	c := r.calls[callKey{m, string(key)}]
 	if c == nil {
 		db := r.database(m)
-		if db.loads >= r.opts.MaxLoads {
+		if busy := db.enter(m); busy != nil {
 			r.opts.Observer.Loaded(m.Name, OutcomeBusy, 0)
-			return newError(CodeBusy, m, nil, "%d loads from origin %s are under way", db.loads, db.conf.Name)
+			return busy
 		}
-		db.loads++
 		c = &call{m: m, db: db, key: key, params: params}
 		r.calls[callKey{m, string(key)}] = c
 		r.running.Add(1)
@@ -283,11 +275,7 @@ func (r *Resolver) join(m *Map, key []byte, params Params, fills bool, done func
 // run is the goroutine of a call. Whatever happens, everybody gets an answer.
 func (r *Resolver) run(c *call) {
 	defer r.running.Done()
-	defer func() {
-		r.mu.Lock()
-		c.db.loads--
-		r.mu.Unlock()
-	}()
+	defer c.db.leave(c.m)
 	defer func() {
 		if p := recover(); p != nil {
 			r.opts.Log.Error("panic in a load", zap.String("map", c.m.Name), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
