@@ -114,11 +114,12 @@ var (
 	collectedFigure  = current("readthrough_loops_answered", "1 where every loop answered this scrape; 0 where figures are missing.")
 	upstreamUpFigure = current("readthrough_upstream_up", "1 while Redis answers the search for its topology.")
 	originUpFigure   = current("readthrough_origin_up", "0 after an attempt to connect to the origin failed, until one succeeds.", "origin")
+	originOpenFigure = current("readthrough_origin_breaker_open", "1 while the origin is left alone, but for a try now and then.", "origin")
 	originConns      = current("readthrough_origin_connections", "Connections to an origin, by whether they are at work.", "origin", "state")
 
 	figures = []figure{
 		commandsFigure, hitsFigure, missesFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, wiresFigure,
-		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originConns, busyFigure, turnsFigure,
+		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originOpenFigure, originConns, busyFigure, turnsFigure,
 		buffersFigure, collectedFigure, upstreamUpFigure,
 	}
 )
@@ -222,6 +223,11 @@ func collectOrigins(states []origin.State, send func(f figure, value float64, la
 			up = 0
 		}
 		send(originUpFigure, up, s.Name)
+		open := 0.0
+		if s.Open {
+			open = 1
+		}
+		send(originOpenFigure, open, s.Name)
 		send(originConns, float64(s.Busy), s.Name, "busy")
 		send(originConns, float64(s.Conns-s.Busy), s.Name, "idle")
 	}
