@@ -305,7 +305,7 @@ func TestMissingIsForThoseBefore(t *testing.T) {
 	close(goOn)
 	g.want("the first", first, "nil")
 	g.want("who came after the write", late, "there")
-	if got, want := g.counts.String(), "map[found:1 none:1] map[stored:2] 1 map[] map[granted:2 missing:1] 1"; got != want {
+	if got, want := g.counts.String(), "map[found:1 none:1] map[missing:1 stored:1] 1 map[] map[granted:2 missing:1] 1"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -370,8 +370,12 @@ func (r *Resolver) fill(calls []*call, answers []Answer) {
 			r.opts.Observer.Filled(c.m.Name, FillFailed)
 			r.opts.Log.Debug("fill failed", zap.String("map", c.m.Name), zap.Error(errs[i]))
 		case accepted[i]:
-			r.opts.Observer.Filled(c.m.Name, FillStored)
 			proof = everybody
+			if answers[i].Found {
+				r.opts.Observer.Filled(c.m.Name, FillStored)
+			} else if c.m.Missing > 0 {
+				r.opts.Observer.Filled(c.m.Name, FillMissing)
+			}
 		default:
 			r.opts.Observer.Filled(c.m.Name, FillRefused)
 		}
