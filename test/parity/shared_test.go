@@ -244,7 +244,7 @@ func (p *pair) play(ctx context.Context, steps []step) (*mismatch, error) {
 		}
 		for i, c := range sidecar.clients {
 			var got replies
-			for got.size() < want[i].size() {
+			for got.size() < want[i].size() && !got.closed {
 				if err := got.read(sidecar, i); err != nil {
 					return different(i, fmt.Sprintf("%v, and then %v", got, err)), nil
 				}
