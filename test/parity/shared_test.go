@@ -2,7 +2,6 @@ package parity
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,8 +189,7 @@ func (p *pair) play(ctx context.Context, steps []step) (*mismatch, error) {
 		defer c.Close()
 		controls = append(controls, c)
 	}
-	// Those of the sequence before have left.
-	if err := harness.Poll(ctx, func() error { return p.agree(control, controls) }); err != nil {
+	if err := p.await(ctx, "the clients of the sequence before to have left", func() error { return p.agree(control, controls) }); err != nil {
 		return nil, err
 	}
 	bare, err := gather(ctx, p.bare, p)
@@ -206,24 +204,26 @@ func (p *pair) play(ctx context.Context, steps []step) (*mismatch, error) {
 	defer sidecar.leave()
 
 	var clients [crowdSize]standing
+steps:
 	for at, s := range steps {
 		if len(s.commands) == 0 {
 			clients[s.client] = standing{}
 		}
 		for _, args := range s.commands {
 			if clients[s.client].say(p, args) != "" {
-				return nil, nil
+				break steps
 			}
 		}
 		if err := bare.act(ctx, s, p); err != nil {
 			return nil, err
 		}
 		// The bare Redis is quiet when nobody's time can run out and everything before was done: then all is there to read.
-		if err := harness.Poll(ctx, func() error {
-			if now, err := count(control); err != nil || now.timed > 0 {
-				return cmp.Or(err, errors.New("Redis is not quiet"))
+		if err := p.await(ctx, "the bare Redis to be quiet", func() error {
+			now, err := count(control)
+			if err == nil && now.timed > 0 {
+				err = fmt.Errorf("it counts %+v", now)
 			}
-			return nil
+			return err
 		}); err != nil {
 			return nil, fmt.Errorf("step %d: %w", at, err)
 		}
@@ -258,10 +258,7 @@ func (p *pair) play(ctx context.Context, steps []step) (*mismatch, error) {
 				return different(i, got), nil
 			}
 		}
-		limited, cancel := context.WithTimeout(ctx, p.patience)
-		err := harness.Poll(limited, func() error { return p.agree(control, controls) })
-		cancel()
-		if err != nil {
+		if err := p.await(ctx, "as many clients that wait", func() error { return p.agree(control, controls) }); err != nil {
 			return &mismatch{at, "the same numbers of clients that wait", err.Error()}, nil
 		}
 		for i := range want {
@@ -275,7 +272,22 @@ func (p *pair) play(ctx context.Context, steps []step) (*mismatch, error) {
 			}
 		}
 	}
+	bare.leave()
+	sidecar.leave()
+	if err := p.await(ctx, "all clients to have left", func() error { return p.agree(control, controls) }); err != nil {
+		return &mismatch{len(steps) - 1, "then leaves nothing of clients that have left", err.Error()}, nil
+	}
 	return nil, nil
+}
+
+// await waits until ready is nil, for as long as the sidecar may take.
+func (p *pair) await(ctx context.Context, what string, ready func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
+	if err := harness.Poll(ctx, ready); err != nil {
+		return fmt.Errorf("waited %v for %s: %w", p.patience, what, err)
+	}
+	return nil
 }
 
 // agree is nil when the servers of both sides know the same numbers of clients that wait for something.

@@ -296,7 +296,7 @@ func (c *standing) say(p *pair, args []string) (why string) {
 		return unequalInside
 	case c.subscribed && info.Action == command.ActionMulti:
 		return pushedInside
-	case c.watching && switches:
+	case c.watching && (switches || c.tracking && info.Action == command.ActionClientTracking):
 		return watchedElsewhere
 	case c.tracking && switches:
 		return trackedElsewhere

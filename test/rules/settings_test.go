@@ -51,6 +51,23 @@ func TestSettingsChangeWhileConnectionsAreInUse(t *testing.T) {
 	do(t, other, "PING", "+PONG\r\n")
 }
 
+// To turn off what is off already changes no connection: WATCH watches on.
+func TestSettingsThatAreOffAlreadyChangeNothing(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	other := r.connect(t)
+	for _, setting := range []string{"CLIENT NO-EVICT OFF", "CLIENT TRACKING OFF"} {
+		c := r.connect(t)
+		send(t, c, "WATCH k", setting, "MULTI", "SET k mine", "EXEC")
+		expect(t, c, ok, ok, ok, queued, "*1\r\n+OK\r\n")
+		send(t, c, "WATCH k", setting)
+		expect(t, c, ok, ok)
+		do(t, other, "SET k theirs", ok)
+		send(t, c, "MULTI", "SET k mine", "EXEC")
+		expect(t, c, ok, queued, "*-1\r\n")
+	}
+}
+
 // A client may leave while Redis judges what it wants: no connection stays behind, not that on which it was to be judged, nor those
 // that would have been told in the place of the client's own.
 func TestSettingsLeaveNoConnectionsBehind(t *testing.T) {
