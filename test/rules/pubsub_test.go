@@ -45,6 +45,71 @@ func TestNotificationsEndWhereAMasterIsNew(t *testing.T) {
 	expect(t, plain, message(3, "message", "news", bulk("text")))
 }
 
+// What is confirmed holds for all masters.
+func TestNotificationsOfAllMastersAreConfirmedTogether(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	masters, err := w.cluster.Masters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var direct []*harness.Conn
+	for _, m := range masters {
+		direct = append(direct, harness.NewConn(t, m.Addr()))
+	}
+	const channel = "__keyevent@0__:set"
+	for i := range 50 {
+		protocol, c := 2, w.connect(t)
+		if i%2 == 1 {
+			protocol, c = 3, w.connect3(t)
+		}
+		for _, step := range []struct{ kind, subscribers string }{{"subscribe", ":1\r\n"}, {"unsubscribe", ":0\r\n"}} {
+			send(t, c, step.kind+" "+channel)
+			expect(t, c, message(protocol, step.kind, channel, step.subscribers))
+			for _, d := range direct {
+				do(t, d, "PUBSUB NUMSUB "+channel, "*2\r\n"+bulk(channel)+step.subscribers)
+			}
+		}
+		_ = c.Close()
+	}
+}
+
+// No message comes before the client knows that it is subscribed, nor any after it knows that it is not.
+func TestNotificationsComeBetweenTheirConfirmations(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	keys := w.keysOfAll(t, "k")
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	writer := w.connect(t)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if _, err := writer.Do("SET", keys[i%len(keys)], "v"); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	const channel = "__keyevent@0__:set"
+	for range 30 {
+		c := w.connect3(t)
+		send(t, c, "SUBSCRIBE "+channel)
+		expect(t, c, message(3, "subscribe", channel, ":1\r\n"))
+		send(t, c, "UNSUBSCRIBE "+channel, "GET none")
+		until(t, c, message(3, "unsubscribe", channel, ":0\r\n"))
+		expect(t, c, "_\r\n")
+		silent(t, c)
+		_ = c.Close()
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 // A lost connection with subscriptions closes the client, which cannot know what it has missed; nobody else is.
 func TestALostSubscriptionClosesItsClient(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})
