@@ -45,6 +45,48 @@ func TestNotificationsEndWhereAMasterIsNew(t *testing.T) {
 	expect(t, plain, message(3, "message", "news", bulk("text")))
 }
 
+// Keyspace notifications of all masters come to a subscriber of theirs, each once; so do messages and confirmations.
+func TestNotificationsOfAllMastersComeOnce(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	keys := w.keysOfAll(t, "k")
+	other := w.connect(t)
+	for _, protocol := range []int{2, 3} {
+		c := w.connect(t)
+		if protocol == 3 {
+			c = w.connect3(t)
+		}
+		send(t, c, "PSUBSCRIBE __keyevent@0__:set news*")
+		expect(t, c, message(protocol, "psubscribe", "__keyevent@0__:set", ":1\r\n"), message(protocol, "psubscribe", "news*", ":2\r\n"))
+		send(t, c, "SUBSCRIBE __keyspace@0__:"+keys[1])
+		expect(t, c, message(protocol, "subscribe", "__keyspace@0__:"+keys[1], ":3\r\n"))
+		head := map[int]string{2: "*4\r\n", 3: ">4\r\n"}[protocol]
+		for i, key := range keys {
+			do(t, other, "SET "+key+" v", ok)
+			event := head + bulk("pmessage") + bulk("__keyevent@0__:set") + bulk("__keyevent@0__:set") + bulk(key)
+			if i != 1 {
+				expect(t, c, event)
+				continue
+			}
+			both := []string{read(t, c), read(t, c)} // in the node's order
+			if space := message(protocol, "message", "__keyspace@0__:"+key, bulk("set")); both[0] != space || both[1] != event {
+				t.Fatalf("%q", both)
+			}
+		}
+		other.MustDo(t, "PUBLISH", "news1", "text")
+		expect(t, c, head+bulk("pmessage")+bulk("news*")+bulk("news1")+bulk("text"))
+		send(t, c, "PUNSUBSCRIBE __keyevent@0__:set")
+		expect(t, c, message(protocol, "punsubscribe", "__keyevent@0__:set", ":2\r\n"))
+		for _, key := range keys {
+			do(t, other, "SET "+key+" v", ok)
+		}
+		expect(t, c, message(protocol, "message", "__keyspace@0__:"+keys[1], bulk("set")))
+		send(t, c, "PING")
+		if got := read(t, c); !strings.Contains(strings.ToLower(got), "pong") {
+			t.Fatalf("after that: %q", got)
+		}
+	}
+}
+
 // What is confirmed holds for all masters.
 func TestNotificationsOfAllMastersAreConfirmedTogether(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})

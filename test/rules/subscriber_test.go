@@ -76,6 +76,25 @@ func TestASubscriberWhoseChannelMovesCanDoNothingElse(t *testing.T) {
 	do(t, c, "EXISTS c", ":0\r\n")
 }
 
+// What a subscriber over RESP2 may not do is not done either where some of its subscriptions have just moved to another connection.
+func TestASubscriberOfAShardedChannelCanDoNothingElse(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect(t)
+	for i := range 20 {
+		channel := fmt.Sprintf("{%d}c", i)
+		send(t, c, "SSUBSCRIBE "+channel)
+		expect(t, c, message(2, "ssubscribe", channel, ":1\r\n"))
+		w.move(t, channel)
+		poll(t, func() error { return w.subscribed(t, channel) })
+		send(t, c, "SET "+channel+" v")
+		if got := read(t, c); !strings.HasPrefix(got, "-ERR Can't execute 'set': only ") {
+			t.Fatalf("%q", got)
+		}
+		send(t, c, "SUNSUBSCRIBE "+channel)
+		expect(t, c, message(2, "sunsubscribe", channel, ":0\r\n"))
+	}
+}
+
 // RESET ends the subscriptions of a user who may not end them by a command.
 func TestResetOfASubscriberWithoutTheRightToUnsubscribe(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
