@@ -76,7 +76,7 @@ func TestBlockedClientsDoNotHoldUpTheEnd(t *testing.T) {
 	await(t, redis, "flags=b", 2)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := r.resp.Close(ctx); err != nil {
+	if err := r.Server.Close(ctx); err != nil {
 		t.Error(err)
 	}
 }

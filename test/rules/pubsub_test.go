@@ -359,7 +359,7 @@ func TestPushesOnSharedConnectionsReachNobody(t *testing.T) {
 	expect(t, other, "_\r\n")
 	expect(t, c, bulk("Some real reply following the push reply"),
 		"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n"+bulk("Some real reply following the attribute"))
-	if n := r.stats(t).PushesDropped; n != 1 {
+	if n := r.Stats(t).PushesDropped; n != 1 {
 		t.Errorf("%d pushes were counted", n)
 	}
 }

@@ -53,14 +53,14 @@ func TestASubscriberWhoseChannelMovesCanDoNothingElse(t *testing.T) {
 	other.MustDo(t, "CLUSTER", "SETSLOT", at, "IMPORTING", owner.ID())
 	owner.MustDo(t, "CLUSTER", "SETSLOT", at, "MIGRATING", other.ID())
 	other.MustDo(t, "CLUSTER", "SETSLOT", at, "NODE", other.ID())
-	dials := w.stats(t).Dials
+	dials := w.Stats(t).Dials
 	if err := other.Pause(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Resume() }()
 	do(t, direct, "CLUSTER SETSLOT "+at+" NODE "+other.ID(), ok)
 	poll(t, func() error { // the relay has heard of it
-		if w.stats(t).Dials == dials {
+		if w.Stats(t).Dials == dials {
 			return errors.New("no connection was made for the subscription")
 		}
 		return nil
