@@ -80,7 +80,7 @@ func (s *session) leading() [][]byte {
 // written returns the mapped keys that the command just framed may change. They are valid until the next call.
 func (s *session) written(info *command.Info, large bool) [][]byte {
 	f := s.front
-	if f.resolver == nil || info == nil || !info.Write || s.identity.Database != f.database {
+	if f.resolver == nil || info == nil || !info.Write || !info.ArityOK(s.commands.N) || s.identity.Database != f.database {
 		return nil
 	}
 	return f.onlyMapped(s.named(info, large))
