@@ -49,9 +49,10 @@ type front struct {
 	sessions map[*session]struct{}
 	ending   bool
 	stats    stats
-	get      *command.Info // intercepted; nil when nothing is
-	fanouts  *fanout       // unused
-	followed uint64        // the topology's generation that followMasters has seen
+	get      *command.Info   // intercepted; nil when nothing is
+	fanouts  *fanout         // unused
+	apart    map[string]bool // whether the voids of a client's own user go apart; users that have written no mapped key are not in it
+	followed uint64          // the topology's generation that followMasters has seen
 
 	unused      *place
 	unusedCount int
@@ -67,6 +68,10 @@ type front struct {
 	merged  []byte
 	args    [][]byte
 	keys    []int
+	named   [][]byte
+	lease   []byte
+	bulks   []byte
+	unit    []byte
 	scratch [512]byte
 }
 

@@ -50,6 +50,9 @@ func (p *place) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 	if p.intercept && !p.begun && s.missed(p, r.Raw, b) {
 		return true
 	}
+	if r.Refused != nil && !p.begun && p.session != nil && p.unvoided(r.Refused, b, last) {
+		return true
+	}
 	if p.session == nil { // it has ended meanwhile
 		if last {
 			p.front.put(p)

@@ -41,15 +41,16 @@ type Options struct {
 
 // Server serves clients.
 type Server struct {
-	log       *zap.Logger
-	kills     *zap.Logger // one line a minute for each reason: clients can cause as many as they like
-	fronts    []*front
-	listeners []net.Listener
-	accepting sync.WaitGroup
-	nodeID    string // that the sidecar has as a cluster's one node
-	ids       atomic.Int64
-	clients   atomic.Int64
-	ended     sync.WaitGroup // fronts whose sessions have not all left
+	log         *zap.Logger
+	kills       *zap.Logger // one line a minute for each reason: clients can cause as many as they like
+	fronts      []*front
+	listeners   []net.Listener
+	accepting   sync.WaitGroup
+	nodeID      string // that the sidecar has as a cluster's one node
+	ids         atomic.Int64
+	clients     atomic.Int64
+	voidRefused sync.Once      // said in the log
+	ended       sync.WaitGroup // fronts whose sessions have not all left
 }
 
 // firstID is where the clients' ids begin: far from those of the connections to Redis.
@@ -67,7 +68,7 @@ func New(opts Options) *Server {
 		f := &front{
 			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, splits: !opts.CrossSlot, log: opts.Logger,
 			advertiseUpstream: opts.AdvertiseUpstream, denials: newDenials(opts.Deny),
-			sessions: map[*session]struct{}{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
+			sessions: map[*session]struct{}{}, apart: map[string]bool{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
 		}
 		l.EachTurn(f.relieve)
 		l.EachTurn(f.followMasters)

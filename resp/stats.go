@@ -20,6 +20,7 @@ type Stats struct {
 	Accepted       uint64
 	Killed         uint64 // sessions ended by the sidecar
 	ProtocolErrors uint64
+	VoidsRefused   uint64 // leases that the configured user may not remove
 	Clients        int
 }
 
@@ -37,6 +38,7 @@ func (s *Stats) Add(other Stats) {
 	s.Accepted += other.Accepted
 	s.Killed += other.Killed
 	s.ProtocolErrors += other.ProtocolErrors
+	s.VoidsRefused += other.VoidsRefused
 	s.Clients += other.Clients
 }
 

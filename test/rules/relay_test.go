@@ -123,6 +123,7 @@ type origin struct {
 	mu    sync.Mutex
 	redis func(key string) *harness.Redis // guarded by mu: where to fill; nil: nothing is filled
 	gate  chan struct{}                   // guarded by mu: a load waits for it; nil: none does
+	wrote map[string]bool                 // guarded by mu: the keys of which Forget was called
 }
 
 func newOrigin() *origin { return &origin{asked: make(chan string, 1000)} }
@@ -149,7 +150,23 @@ func (o *origin) Refreshes() bool { return false }
 
 func (o *origin) Hit([]byte) {}
 
-func (o *origin) Forget([]byte) {}
+func (o *origin) Forget(key []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wrote == nil {
+		o.wrote = map[string]bool{}
+	}
+	o.wrote[string(key)] = true
+}
+
+// forgot tells whether Forget was called of a key since the last time.
+func (o *origin) forgot(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	was := o.wrote[key]
+	delete(o.wrote, key)
+	return was
+}
 
 func (o *origin) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) {
 	names := make([]string, len(keys))
