@@ -30,6 +30,7 @@ type wire struct {
 	count      int
 
 	parts    parts
+	hurry    *loop.Timer // of impatient, while dialling
 	closed   bool
 	retired  bool      // takes no more requests and is closed when it has answered its own
 	progress time.Time // of the last byte, or of the request that began the wait for one
@@ -50,6 +51,7 @@ func (w *wire) push(r *relay.Request, raw []byte) {
 	w.count++
 	if w.conn == nil {
 		w.queued = append(w.queued, raw...)
+		w.hasten(r)
 		return
 	}
 	w.conn.Write(raw)
@@ -77,6 +79,7 @@ func (w *wire) raw(skip, n int) []byte {
 // dialled gives the wire its connection, and that what waits.
 func (w *wire) dialled(conn *loop.Conn) {
 	w.conn = conn
+	w.calm()
 	conn.Retain()
 	conn.Write(w.queued)
 	w.queued = nil
@@ -194,6 +197,7 @@ func (w *wire) close() {
 		w.conn.Close()
 	}
 	w.stall.Stop()
+	w.hurry.Stop()
 	w.lane.gone(w)
 }
 
