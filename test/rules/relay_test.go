@@ -61,7 +61,8 @@ func newRelayWith(t testing.TB, resolver resp.Resolver, opts upstream.Options) *
 	}
 	r.addr = listener.Addr().String()
 	r.resp = resp.New(resp.Options{
-		Listeners: []net.Listener{listener}, Loops: []*loop.Loop{l}, Upstreams: []resp.Upstream{r.up.Side(0)}, Resolver: resolver, Logger: logger,
+		Listeners: []net.Listener{listener}, Loops: []*loop.Loop{l}, Upstreams: []resp.Upstream{r.up.Side(0)}, Logger: logger,
+		Resolver: resolver, Intercept: []string{"GET", "MGET", "GETEX"}, FailOpen: true,
 	})
 	r.up.Start()
 	ended := make(chan error, 1)
