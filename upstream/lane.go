@@ -68,7 +68,7 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 func (l *lane) wireTo(addr string) *wire {
 	w := l.byAddr[addr]
 	if w == nil {
-		w = &wire{lane: l, addr: addr}
+		w = &wire{lane: l, addr: addr, began: l.side.loop.Now()}
 		l.byAddr[addr] = w
 		if l.own != nil && l.own.Setup != nil {
 			for _, raw := range l.own.Setup(addr) {

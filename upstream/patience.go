@@ -19,16 +19,19 @@ func patienceOf(r *relay.Request) time.Duration {
 	return patience
 }
 
-// hasten sees to it that a request that was queued on a wire without a connection does not wait longer than it may: dialling a node
-// that has gone without a word takes seconds.
+// hasten sees to it that a request that was queued on a wire without a connection waits for that no longer than it may, nor for one that
+// others have waited for as long: dialling a node that has gone without a word takes seconds.
 func (w *wire) hasten(r *relay.Request) {
 	if r.Patience == 0 {
 		return
 	}
 	now := w.lane.side.loop.Now()
 	if r.Deadline.IsZero() {
-		r.Deadline = now.Add(r.Patience)
-		if o := w.lane.down[w.addr]; o != nil && now.Sub(o.since) > r.Patience { // it has been waited for
+		since := w.began
+		if o := w.lane.down[w.addr]; o != nil {
+			since = o.since
+		}
+		if r.Deadline = since.Add(r.Patience); r.Deadline.Before(now) {
 			r.Deadline = now
 		}
 	}

@@ -24,7 +24,8 @@ type wire struct {
 	addr string
 	conn *loop.Conn // nil while dialling
 
-	queued []byte // commands that wait for the connection
+	queued []byte    // commands that wait for the connection
+	began  time.Time // to dial
 
 	head, tail *relay.Request
 	count      int

@@ -37,7 +37,7 @@ type Config struct {
 	Cluster ClusterConfig `mapstructure:"cluster"`
 
 	Origins   []OriginConfig `mapstructure:"origins"`
-	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET"`
+	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET|MGET|GETEX"`
 	Maps      []MapConfig    `mapstructure:"maps"`
 
 	// compiled is what Maps became; nil while something is wrong with them.
