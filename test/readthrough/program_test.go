@@ -324,7 +324,7 @@ func TestStartsAlone(t *testing.T) {
 	if _, body, err = fetch(t.Context(), s, "/metrics"); err != nil {
 		t.Fatal(err)
 	}
-	containsAll(t, body, `readthrough_origin_up{origin="main"} 0`)
+	containsAll(t, body, `readthrough_origin_up{origin="main"} 0`, `readthrough_origin_breaker_open{origin="main"} 0`)
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
