@@ -160,11 +160,10 @@ func explain(writes []*write, version, oldest int, done int64) string {
 	return ""
 }
 
-// judge finds what breaks P1 in a key's record.
+// judge finds what breaks P1 in a key's record, the first of it: what follows may follow from that.
 func (k *key) judge() []violation {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var found []violation
 	acked := newBound(k.writes)
 	for _, r := range k.reads {
 		if r.err != "" {
@@ -172,10 +171,10 @@ func (k *key) judge() []violation {
 		}
 		oldest := max(acked.before(r.sent), r.own)
 		if why := explain(k.writes, r.version, oldest, r.done); why != "" {
-			found = append(found, violation{"P1", k.name, fmt.Sprintf("%s: %s\n%s", r, why, k.around(r.sent, r.done))})
+			return []violation{{"P1", k.name, fmt.Sprintf("%s: %s\n%s", r, why, k.around(r.sent, r.done))}}
 		}
 	}
-	return found
+	return nil
 }
 
 // holds judges what Redis has for the key when all is quiet (P2): a value, or the mark that there is none.

@@ -32,15 +32,15 @@ const schema = `
 	CREATE TABLE versions (id int PRIMARY KEY, version int NOT NULL);
 	CREATE TABLE rows (id int PRIMARY KEY, version int NOT NULL);
 	CREATE FUNCTION change(which int, absent bool) RETURNS int LANGUAGE plpgsql VOLATILE AS $$
-	DECLARE next int;
+	DECLARE made int;
 	BEGIN
-		INSERT INTO versions VALUES (which, 1) ON CONFLICT (id) DO UPDATE SET version = versions.version + 1 RETURNING version INTO next;
+		INSERT INTO versions VALUES (which, 1) ON CONFLICT (id) DO UPDATE SET version = versions.version + 1 RETURNING version INTO made;
 		IF absent THEN
 			DELETE FROM rows WHERE id = which;
 		ELSE
-			INSERT INTO rows VALUES (which, next) ON CONFLICT (id) DO UPDATE SET version = next;
+			INSERT INTO rows VALUES (which, made) ON CONFLICT (id) DO UPDATE SET version = made;
 		END IF;
-		RETURN next;
+		RETURN made;
 	END $$`
 
 func newWorld(t *testing.T, p profile, binary string) *world {
