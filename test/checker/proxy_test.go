@@ -147,7 +147,7 @@ func (p *proxy) serve(client *net.TCPConn) {
 	var back sync.WaitGroup
 	back.Go(func() {
 		p.pump(client, server, nil, replies, rand.New(rand.NewPCG(seed, 2*number)))
-		_ = server.Close() // the client is gone, or the server is
+		_, _ = server.Close(), client.Close() // one of them is gone
 	})
 	p.pump(server, client, first[:n], requests, rand.New(rand.NewPCG(seed, 2*number+1)))
 	// What the client has sent before it left has been passed on, as a network does; the server answers that and ends.
