@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 )
 
 // QueryMode says how statements reach the server, in pgx's words.
@@ -46,10 +47,25 @@ type Database struct {
 	ApplicationName string
 	// QueryMode is that of the connection string (default_query_exec_mode) where "", and CacheStatement where that has none.
 	QueryMode QueryMode
+
+	// Queue bounds the loads that run or wait for a connection; further ones are refused with ORIGINBUSY. 1024 where 0.
+	Queue int
+	// Breaker says when loads are refused without a try.
+	Breaker Breaker
+	// FailOpen bounds the loads that run at a time without a lease, because Redis fails: nothing keeps other pods from the same
+	// ones. Where 0 none are made.
+	FailOpen int
+}
+
+// Breaker says when an origin that fails is left alone.
+type Breaker struct {
+	Failures int           // in a row, after which it is; 0: never
+	Pause    time.Duration // before it is tried again; grows with every failure from then on. 1 s where 0
 }
 
 const (
 	defaultMaxConns = 2
+	defaultQueue    = 1024
 	defaultMaxIdle  = 30 * time.Second
 	maxLifetime     = time.Hour // of a connection, so that a moved database is found and its memory returned
 
@@ -64,20 +80,30 @@ type database struct {
 	pool    *pgxpool.Pool
 	backoff backoff
 	unnamed atomic.Bool // named statements have failed: the server is behind a pooler
-	loads   int         // in flight; guarded by Resolver.mu
 	log     *zap.Logger
+
+	loads   int            // in flight, those that wait included; guarded by Resolver.mu
+	loadsOf map[string]int // of each map; guarded by Resolver.mu
+	// failOpen bounds the loads that run without a lease because Redis fails.
+	failOpen *semaphore.Weighted
 
 	maxValue int // bytes
 }
 
 // openDatabase makes the pool. It connects to nothing; the settings are read once, so that mistakes in them show at once.
 func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Logger) (*database, error) {
-	d := &database{conf: conf, log: log.With(zap.String("origin", conf.Name)), maxValue: maxValue}
+	d := &database{
+		conf: conf, log: log.With(zap.String("origin", conf.Name)), maxValue: maxValue,
+		loadsOf: map[string]int{}, failOpen: semaphore.NewWeighted(int64(conf.FailOpen)),
+	}
 	if conf.MaxConns < 0 || conf.MaxIdle < 0 {
 		return nil, fmt.Errorf("origin %s: pool: max and idle must not be negative", conf.Name)
 	}
 	if d.conf.MaxConns == 0 {
 		d.conf.MaxConns = defaultMaxConns
+	}
+	if d.conf.Queue == 0 {
+		d.conf.Queue = defaultQueue
 	}
 	if d.conf.MaxIdle == 0 {
 		d.conf.MaxIdle = defaultMaxIdle
@@ -174,7 +200,7 @@ func (d *database) settings(ctx context.Context) (_ *pgx.ConnConfig, err error) 
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	config.MaxProtocolMessageBodyLen = 2*d.maxValue + 4096 // bytea comes as hexadecimal digits
+	config.MaxProtocolMessageBodyLen = d.maxValue + 4096 // and the names of columns, the text of an error
 	config.Tracer = connectTracer{d}
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &cancelHandler{conn: conn}
@@ -296,15 +322,16 @@ func (b *backoff) state() (until time.Time, cause error) {
 // livePoll is how soon a load looks again for one of the connections that there are, when no more can be made.
 const livePoll = 5 * time.Millisecond
 
-// acquire returns a connection. As long as ctx lasts it waits for one to come free, and tries again to make one.
-func (d *database) acquire(ctx context.Context, m *Map) (*pgxpool.Conn, *Error) {
+// acquire returns a connection, or what to tell of each map. As long as ctx lasts it waits for one to come free, and tries again to
+// make one.
+func (d *database) acquire(ctx context.Context) (*pgxpool.Conn, func(*Map) *Error) {
 	for {
 		conn, err := d.pool.Acquire(ctx)
 		if err == nil {
 			return conn, nil
 		}
 		if ctx.Err() != nil {
-			return nil, d.acquireTimeout(ctx, m, err)
+			return nil, d.acquireTimeout(ctx, err)
 		}
 		var refused backoffError
 		if errors.As(err, &refused) {
@@ -317,29 +344,39 @@ func (d *database) acquire(ctx context.Context, m *Map) (*pgxpool.Conn, *Error) 
 		}
 		deadline, _ := ctx.Deadline()
 		if until.After(deadline) {
-			return nil, newError(CodeDown, m, err, "cannot connect to origin %s: %s", d.conf.Name, connectCause(err))
+			return nil, d.cannotConnect(err)
 		}
 		pause := time.NewTimer(max(time.Until(until), time.Millisecond))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, d.acquireTimeout(ctx, m, err)
+			return nil, d.acquireTimeout(ctx, err)
 		}
 	}
 }
 
+func (d *database) cannotConnect(err error) func(*Map) *Error {
+	return func(m *Map) *Error {
+		return newError(CodeDown, m, err, "cannot connect to origin %s: %s", d.conf.Name, connectCause(err))
+	}
+}
+
 // acquireTimeout tells why ctx ended before there was a connection.
-func (d *database) acquireTimeout(ctx context.Context, m *Map, err error) *Error {
+func (d *database) acquireTimeout(ctx context.Context, err error) func(*Map) *Error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return newError(CodeDown, m, err, "the sidecar is shutting down")
+		return func(m *Map) *Error { return newError(CodeDown, m, err, "the sidecar is shutting down") }
 	}
 	if _, cause := d.backoff.state(); cause != nil {
-		return newError(CodeDown, m, cause, "cannot connect to origin %s: %s", d.conf.Name, connectCause(cause))
+		return d.cannotConnect(cause)
 	}
 	stat := d.pool.Stat()
 	if stat.ConstructingConns() > 0 && stat.AcquiredConns() == 0 {
-		return newError(CodeDown, m, err, "cannot connect to origin %s in %s", d.conf.Name, m.Timeout)
+		return func(m *Map) *Error {
+			return newError(CodeDown, m, err, "cannot connect to origin %s in %s", d.conf.Name, m.Timeout)
+		}
 	}
-	return newError(CodeBusy, m, err, "no connection to origin %s came free in %s", d.conf.Name, m.Timeout)
+	return func(m *Map) *Error {
+		return newError(CodeBusy, m, err, "no connection to origin %s came free in %s", d.conf.Name, m.Timeout)
+	}
 }

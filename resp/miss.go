@@ -15,11 +15,32 @@ import (
 type Resolver interface {
 	// Mapped tells whether a map matches the key. It is called on the loops and must be quick.
 	Mapped(key []byte) bool
-	// Get loads the key's value and calls done once, on any goroutine. It must not block, and not keep key. found is false when
-	// the origin has no value; the text of err becomes a RESP error.
-	Get(key []byte, done func(value []byte, found bool, err error))
-	// Load is Get that leaves the key in Redis as it is.
-	Load(key []byte, done func(value []byte, found bool, err error))
+	// Resolve answers keys that Redis does not have, and calls done once, on any goroutine, with an answer for each, in their order. It
+	// must not block, and keeps nothing of keys.
+	Resolve(keys [][]byte, how How, done func([]Answer))
+	// Refreshes tells whether any map wants to know of Hit.
+	Refreshes() bool
+	// Hit says that Redis has the value of a mapped key; it is told of a sample. It must not block, and not keep key.
+	Hit(key []byte)
+	// Forget says that a mapped key is about to be written: the loads under way for it take nobody in any more. It must not block, and
+	// not keep key.
+	Forget(key []byte)
+}
+
+// How is what may be done for a key that is missing.
+type How int
+
+const (
+	WithLease   How = iota // lease, load, fill
+	WithoutFill            // a fill would be a change of what is watched: load, without lease and fill
+	FailOpen               // Redis does not answer: load, without lease and fill, within the bound for that
+)
+
+// Answer is what has become of a missing key.
+type Answer struct {
+	Value []byte // not to be changed
+	Found bool   // false: the origin has no value
+	Err   error  // its text becomes a RESP error
 }
 
 var (
@@ -77,34 +98,33 @@ func (s *session) missed(p *place, raw, reply []byte) bool {
 		return false
 	}
 	f.stats.Misses++
-	load := f.resolver.Get
+	how := WithLease
 	if t := s.transaction; t != nil && t.watching {
-		load = f.resolver.Load // the fill would be a change of what is watched
+		how = WithoutFill
 	}
 	f.args = frame.Args(f.args[:0], raw)
-	key := f.args[1]
 	var again []byte
 	if s.tracking != nil {
 		again = bytes.Clone(raw)
 	}
-	load(key, func(value []byte, found bool, err error) {
-		f.loop.Post(func() { p.resolved(again, value, found, err) })
+	f.resolver.Resolve(f.args[1:2], how, func(answers []Answer) {
+		f.loop.Post(func() { p.resolved(again, answers[0]) })
 	})
 	return true
 }
 
 // resolved answers a miss. again is the GET where it has to be sent again before.
-func (p *place) resolved(again, value []byte, found bool, err error) {
+func (p *place) resolved(again []byte, a Answer) {
 	s := p.session
 	switch {
 	case s == nil:
 		p.front.put(p)
-	case err != nil:
-		p.fail(err)
-	case found && again != nil:
-		s.track(p, again, value)
-	case found:
-		p.load(value, nil)
+	case a.Err != nil:
+		p.fail(a.Err)
+	case a.Found && again != nil:
+		s.track(p, again, a.Value)
+	case a.Found:
+		p.load(a.Value, nil)
 	default:
 		p.front.stats.replied(p.info, false)
 		p.answer(s.null(), true)

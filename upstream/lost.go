@@ -82,7 +82,7 @@ func (w *wire) lost(cause error) {
 		case i == 0 && cut:
 			w.lane.fail(r, errLost(w.addr, cause))
 		case again[i]:
-			w.lane.again(r, w.raw(ends[i]-r.Size, r.Size), errDown(w.addr, cause))
+			w.lane.again(r, w.take(r, ends[i]-r.Size), errDown(w.addr, cause))
 		default:
 			w.lane.fail(r, errLost(w.addr, cause))
 		}
@@ -121,7 +121,7 @@ func (w *wire) evacuate(slow *relay.Owner) {
 				w.tail = stand
 			}
 			w.lane.side.stats.Evacuated++
-			w.lane.again(r, w.raw(skip, size), errDown(w.addr, errStalled))
+			w.lane.again(r, w.take(r, skip), errDown(w.addr, errStalled))
 		case r.Owner != slow && r.Owner != nil:
 			waiting = true
 		}

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -61,7 +60,7 @@ func (l *lane) fail(r *relay.Request, err error) {
 	r.Sink.Fail(r, err)
 }
 
-// again has a command sent again that was lost on its way, or tells its client when it has been for too long.
+// again has a command sent again, with raw for its own, that was lost on its way, or tells its client when it has been for too long.
 func (l *lane) again(r *relay.Request, raw []byte, cause relay.Error) {
 	l.gate(r)
 	r.Attempts++
@@ -70,7 +69,7 @@ func (l *lane) again(r *relay.Request, raw []byte, cause relay.Error) {
 		return
 	}
 	l.side.stats.Resent++
-	l.park(parked{r: r, raw: bytes.Clone(raw), cause: cause}, backoff(r.Attempts-1))
+	l.park(parked{r: r, raw: raw, cause: cause}, backoff(r.Attempts-1))
 }
 
 // backoff is the time before an attempt: none for the first, then growing to a quarter of a second, with jitter.

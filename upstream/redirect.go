@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -78,7 +79,7 @@ func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 	switch {
 	case late && to.addr == "": // Redis's own word, which says it best
 		l.ungate(r)
-		r.Raw = raw
+		r.Raw, r.Refused = raw[r.Lead:], nil
 		r.Sink.Reply(r, reply, true)
 	case late:
 		l.fail(r, relay.Error("UPSTREAMDOWN too many redirects: the cluster's nodes do not agree on who owns the slot"))
@@ -90,12 +91,23 @@ func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 		l.park(parked{r: r, raw: raw, cause: errDown(to.addr, errNoWay)}, 0)
 	case to.ask:
 		l.side.stats.Asked++
-		w := l.wireTo(to.addr)
-		w.push(&relay.Request{Sink: discard{}}, asking)
-		w.push(r, raw)
+		l.wireTo(to.addr).ask(r, raw)
 	default:
 		l.side.stats.Moved++
 		l.side.moved(to.slot, to.addr)
 		l.wireTo(to.addr).push(r, raw)
 	}
+}
+
+// ask sends a command after ASKING, and what leads it as well.
+func (w *wire) ask(r *relay.Request, raw []byte) {
+	w.push(&relay.Request{Sink: discard{}}, asking)
+	if r.Lead == 0 {
+		w.push(r, raw)
+		return
+	}
+	w.push(r, slices.Concat(raw[:r.Lead], asking, raw[r.Lead:]))
+	r.Lead += len(asking)
+	r.Leads++
+	r.Asked = true
 }

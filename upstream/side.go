@@ -33,6 +33,7 @@ type Stats struct {
 	Moved, Asked, Retried uint64 // redirects followed, and TRYAGAIN and the like waited out
 	Resent                uint64 // commands sent again after their connection was lost
 	Evacuated             uint64 // of them, reads taken from behind a slow reader
+	Settled               uint64 // writes whose void did not run with them
 	PushesDropped         uint64
 	ReauthFailed          uint64
 	Wires, Lanes          int
@@ -48,6 +49,7 @@ func (s *Stats) Add(other Stats) {
 	s.Retried += other.Retried
 	s.Resent += other.Resent
 	s.Evacuated += other.Evacuated
+	s.Settled += other.Settled
 	s.PushesDropped += other.PushesDropped
 	s.ReauthFailed += other.ReauthFailed
 	s.Wires += other.Wires

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"readthrough/internal/loop"
@@ -40,6 +41,9 @@ type wire struct {
 func (w *wire) push(r *relay.Request, raw []byte) {
 	r.Size = len(raw)
 	r.Next = nil
+	if r.Lead > 0 {
+		r.Leads, r.Refused = 1, nil
+	}
 	if w.tail == nil {
 		w.head = r
 		w.progress = w.lane.side.loop.Now()
@@ -72,6 +76,17 @@ func (w *wire) raw(skip, n int) []byte {
 		return w.queued[skip : skip+n]
 	}
 	return w.conn.Retained(skip, n)
+}
+
+// take returns a copy of a request that starts skip bytes into what is kept, as it was sent first.
+func (w *wire) take(r *relay.Request, skip int) []byte {
+	raw := bytes.Clone(w.raw(skip, r.Size))
+	if r.Asked {
+		r.Asked = false
+		r.Lead -= len(asking)
+		raw = slices.Delete(raw, r.Lead, r.Lead+len(asking))
+	}
+	return raw
 }
 
 // dialled gives the wire its connection, and that what waits.
@@ -129,17 +144,24 @@ func (w *wire) reply(b []byte, first, last bool) {
 		w.lost(errUnexpected)
 		return
 	}
+	if r.Leads > 0 {
+		led(r, b)
+		return
+	}
 	size, owner := r.Size, r.Owner
 	if first && b[0] == '-' && owner != nil {
 		if to, ok := w.lane.side.redirection(b, w.addr); ok {
-			raw := bytes.Clone(w.raw(0, size)) // it may go back to this very wire
+			raw := w.take(r, 0) // it may go back to this very wire
 			w.pop()
 			w.conn.Ack(size)
 			w.lane.redirect(r, raw, to, b)
 			return
 		}
 	}
-	r.Raw = w.raw(0, size)
+	if first && r.Refused != nil && passes(r.Refused) {
+		r = w.settle(r)
+	}
+	r.Raw = w.raw(0, size)[r.Lead:]
 	if last {
 		w.pop()
 		w.lane.ungate(r)

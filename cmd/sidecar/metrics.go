@@ -24,7 +24,10 @@ type metrics struct {
 	loads      *prometheus.CounterVec
 	loadTime   *prometheus.HistogramVec
 	fills      *prometheus.CounterVec
+	leases     *prometheus.CounterVec
+	renewals   *prometheus.CounterVec
 	joined     *prometheus.CounterVec
+	again      *prometheus.CounterVec
 	suppressed *prometheus.CounterVec
 }
 
@@ -40,12 +43,15 @@ func newMetrics(p *product) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"map"}),
 		fills:      counter("readthrough_fills_total", "Values written to Redis after a load, by map and outcome.", "map", "outcome"),
+		leases:     counter("readthrough_leases_total", "What Redis said to those who asked for the right to load a missing key.", "map", "outcome"),
+		renewals:   counter("readthrough_renewals_total", "Values past their time that were loaded anew, or not.", "map", "outcome"),
 		joined:     counter("readthrough_loads_joined_total", "Misses that waited for a load already under way.", "map"),
+		again:      counter("readthrough_loads_started_over_total", "Misses that waited for a load whose value could have been too old for them.", "map"),
 		suppressed: counter("readthrough_errors_suppressed_total", "Errors answered as null, where onError is nil.", "map", "code"),
 	}
 }
 
-// Loaded, Filled, Joined and Suppressed make metrics an origin.Observer.
+// Loaded and those that follow make metrics an origin.Observer.
 func (m *metrics) Loaded(mapName string, outcome origin.Outcome, took time.Duration) {
 	m.loads.WithLabelValues(mapName, string(outcome)).Inc()
 	m.loadTime.WithLabelValues(mapName).Observe(took.Seconds())
@@ -53,6 +59,18 @@ func (m *metrics) Loaded(mapName string, outcome origin.Outcome, took time.Durat
 
 func (m *metrics) Filled(mapName string, outcome origin.FillOutcome) {
 	m.fills.WithLabelValues(mapName, string(outcome)).Inc()
+}
+
+func (m *metrics) Leased(mapName string, outcome origin.LeaseOutcome) {
+	m.leases.WithLabelValues(mapName, string(outcome)).Inc()
+}
+
+func (m *metrics) Renewed(mapName string, outcome origin.RenewalOutcome) {
+	m.renewals.WithLabelValues(mapName, string(outcome)).Inc()
+}
+
+func (m *metrics) StartedOver(mapName string, n int) {
+	m.again.WithLabelValues(mapName).Add(float64(n))
 }
 
 func (m *metrics) Joined(mapName string) { m.joined.WithLabelValues(mapName).Inc() }
@@ -106,7 +124,7 @@ var (
 )
 
 func (m *metrics) vectors() []prometheus.Collector {
-	return []prometheus.Collector{m.loads, m.loadTime, m.fills, m.joined, m.suppressed}
+	return []prometheus.Collector{m.loads, m.loadTime, m.fills, m.leases, m.renewals, m.joined, m.again, m.suppressed}
 }
 
 // Describe and Collect make metrics a prometheus.Collector.

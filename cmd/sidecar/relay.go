@@ -53,7 +53,7 @@ func newRelay(d relayDeps) (_ relay, err error) {
 	if len(d.config.Origins) > 0 && slices.Contains(d.config.Intercept, "GET") {
 		p.resolver, err = origin.NewResolver(origin.Options{
 			Databases: d.config.databases(d.clientName), Maps: d.config.compiled,
-			Cache: p.upstream.Cache(), Log: d.log.Named("origin"), Observer: m,
+			Leases: p.upstream.Leases(), Log: d.log.Named("origin"), Observer: m,
 		})
 		if err != nil {
 			return nil, err
@@ -71,13 +71,17 @@ func newRelay(d relayDeps) (_ relay, err error) {
 // missResolver is the origin's resolver as the clients' side takes it.
 type missResolver struct{ *origin.Resolver }
 
-func (r missResolver) Get(key []byte, done func(value []byte, found bool, err error)) {
-	r.Resolver.Get(key, func(a origin.Answer) { done(a.Value, a.Found, replyError(a.Err)) })
+func (r missResolver) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) {
+	r.Resolver.Resolve(keys, hows[how], func(found []origin.Answer) {
+		answers := make([]resp.Answer, len(found))
+		for i, a := range found {
+			answers[i] = resp.Answer{Value: a.Value, Found: a.Found, Err: replyError(a.Err)}
+		}
+		done(answers)
+	})
 }
 
-func (r missResolver) Load(key []byte, done func(value []byte, found bool, err error)) {
-	r.Resolver.Load(key, func(a origin.Answer) { done(a.Value, a.Found, replyError(a.Err)) })
-}
+var hows = [...]origin.How{resp.WithLease: origin.WithLease, resp.WithoutFill: origin.WithoutFill, resp.FailOpen: origin.FailOpen}
 
 // replyError is an origin's error as the text of a RESP error, with its own prefix.
 func replyError(err error) error {

@@ -17,14 +17,22 @@ type Request struct {
 	Waits bool // may be answered as late as it likes, which only a link allows
 	// Node is the address of the one node that has to get it, whatever Slot says; empty for almost all.
 	Node string
+	// Lead is the size in bytes of a command that was put ahead of this one, the void of leases: both are one in what Send takes, go
+	// over the same connection, and are sent again together. Its reply is an integer, and not for Sink. 0: there is none.
+	Lead int
 
-	// Raw is the command itself while Sink's methods run, and not valid after.
+	// Raw is the command itself, without what leads it, while Sink's methods run, and not valid after.
 	Raw []byte
+	// Refused is what Redis said in place of carrying out what leads the command, where that will not change: the user lacks a right. It
+	// is there while Sink's methods run.
+	Refused []byte
 
 	// The rest belongs to the lane.
 
+	Leads    int       // replies that come before the command's own
+	Asked    bool      // ASKING stands at the end of what leads it
 	Next     *Request  // behind this one on the same connection
-	Size     int       // bytes of the command on the connection
+	Size     int       // bytes of the command, and of what leads it, on the connection
 	Attempts int       // times that it was sent again
 	Deadline time.Time // after which it is not sent again, once it was
 	Gating   bool      // counted in Owner.Gated
@@ -83,7 +91,7 @@ type Identity struct {
 
 // Lane is the set of shared connections, one to each node, for one identity.
 type Lane interface {
-	// Send relays a command. It copies raw.
+	// Send relays a command, with what leads it. It copies raw.
 	Send(r *Request, raw []byte)
 	// Link opens a connection of its own to the node of a slot, or LinkTo to a node's address.
 	Link(slot int) Link

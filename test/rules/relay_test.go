@@ -199,28 +199,41 @@ func (o *origin) fill(redis func(key string) *harness.Redis) {
 
 func (o *origin) Mapped(key []byte) bool { return strings.HasPrefix(string(key), "map:") }
 
-func (o *origin) Get(key []byte, done func([]byte, bool, error)) { o.load(string(key), true, done) }
+func (o *origin) Refreshes() bool { return false }
 
-func (o *origin) Load(key []byte, done func([]byte, bool, error)) { o.load(string(key), false, done) }
+func (o *origin) Hit([]byte) {}
 
-func (o *origin) load(key string, fills bool, done func([]byte, bool, error)) {
+func (o *origin) Forget([]byte) {}
+
+func (o *origin) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = string(key)
+	}
+	go func() {
+		answers := make([]resp.Answer, len(names))
+		for i, key := range names {
+			answers[i] = o.load(key, how == resp.WithLease)
+		}
+		done(answers)
+	}()
+}
+
+func (o *origin) load(key string, fills bool) resp.Answer {
 	o.loads.Add(1)
 	o.mu.Lock()
 	gate, redis := o.gate, o.redis
 	o.mu.Unlock()
-	go func() {
-		o.asked <- key
-		if gate != nil {
-			<-gate
+	o.asked <- key
+	if gate != nil {
+		<-gate
+	}
+	if fills && redis != nil {
+		if _, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX"); err != nil {
+			return resp.Answer{Err: err}
 		}
-		if fills && redis != nil {
-			if _, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX"); err != nil {
-				done(nil, false, err)
-				return
-			}
-		}
-		done([]byte("loaded"), true, nil)
-	}()
+	}
+	return resp.Answer{Value: []byte("loaded"), Found: true}
 }
 
 // pipeline is several commands in a row, their words separated by spaces.
