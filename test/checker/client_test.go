@@ -3,6 +3,7 @@ package checker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -31,6 +32,7 @@ type client struct {
 	name string
 	via  *sidecar
 	rng  *rand.Rand
+	own  bool          // it authenticates, as a user who has no right to lease keys
 	conn *harness.Conn // nil while there is none
 
 	// seen counts what it was answered; merged when it has ended.
@@ -43,14 +45,8 @@ var lost = harness.Value{Type: '-', Str: "LOST the connection was closed"}
 // exchange sends commands at once and reads their replies. Those that do not come are lost. It waits for a connection until ctx ends, and
 // returns nil if nothing was sent.
 func (c *client) exchange(ctx context.Context, commands ...[]string) []harness.Value {
-	if c.conn == nil {
-		if err := harness.Poll(ctx, func() (err error) {
-			c.conn, err = harness.Dial(ctx, c.via.process.Addr(), nil)
-			return err
-		}); err != nil {
-			return nil
-		}
-		c.conn.Timeout = patience
+	if c.conn == nil && !c.connect(ctx) {
+		return nil
 	}
 	began := time.Now()
 	replies, err := c.roundTrip(commands)
@@ -68,6 +64,27 @@ func (c *client) exchange(ctx context.Context, commands ...[]string) []harness.V
 		replies = append(replies, lost)
 	}
 	return replies
+}
+
+// connect waits for a connection. It is false if ctx ends before.
+func (c *client) connect(ctx context.Context) bool {
+	err := harness.Poll(ctx, func() error {
+		conn, err := harness.Dial(ctx, c.via.process.Addr(), nil)
+		if err != nil {
+			return err
+		}
+		conn.Timeout = patience
+		if c.own {
+			reply, err := conn.Do("AUTH", ownUser, ownPassword)
+			if err != nil || string(reply) != "+OK\r\n" {
+				_ = conn.Close()
+				return fmt.Errorf("AUTH: %q, %w", reply, err)
+			}
+		}
+		c.conn = conn
+		return nil
+	})
+	return err == nil
 }
 
 func (c *client) roundTrip(commands [][]string) (replies []harness.Value, err error) {
@@ -118,6 +135,8 @@ func (c *client) read(ctx context.Context) {
 		case draw < 2:
 			other := c.pick().key.Load()
 			c.get(ctx, "GET in a pipeline", []*key{k, other}, []string{"GET", k.name}, []string{"GET", other.name})
+		case draw < 3:
+			c.get(ctx, "GET under WATCH", []*key{nil, k, nil}, []string{"WATCH", k.name}, []string{"GET", k.name}, []string{"UNWATCH"})
 		case draw < 4 && withProtocol:
 			keys := []*key{k, c.pick().key.Load(), c.pick().key.Load()}
 			c.get(ctx, "MGET", keys, []string{"MGET", keys[0].name, keys[1].name, keys[2].name})
@@ -134,7 +153,7 @@ func (c *client) read(ctx context.Context) {
 	}
 }
 
-// get sends reads and records their answers, which are those of keys in turn.
+// get sends reads and records their answers, which are those of keys in turn; nil stands for a command that reads none.
 func (c *client) get(ctx context.Context, how string, keys []*key, commands ...[]string) {
 	sent := c.run.ticks.next()
 	replies := c.exchange(ctx, commands...)
@@ -153,6 +172,9 @@ func (c *client) get(ctx context.Context, how string, keys []*key, commands ...[
 		}
 	}
 	for i, k := range keys {
+		if k == nil {
+			continue
+		}
 		c.record(k, replies[i], read{how: how, sent: sent, done: done})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,9 @@ type key struct {
 	reads   []read
 	version int // the last one known to be committed
 }
+
+// other is the name of an unmapped key in the same slot.
+func (k *key) other() string { return "other:" + k.name[strings.IndexByte(k.name, '{'):] }
 
 // write is one version of a row.
 type write struct {

@@ -113,7 +113,7 @@ func (w *world) round(t *testing.T, seed uint64, length time.Duration) *run {
 			if i >= r.profile.readers {
 				name, work = fmt.Sprintf("writer %d of %s", i, via), (*client).write
 			}
-			c := &client{run: r, name: name, via: via, rng: r.rng(name), seen: tally{}}
+			c := &client{run: r, name: name, via: via, rng: r.rng(name), own: i%3 == 2, seen: tally{}}
 			working.Go(func() {
 				work(c, ctx)
 				r.count(c.seen)

@@ -26,6 +26,9 @@ type world struct {
 	ids      int      // of rows so far
 }
 
+// Clients with a user of their own authenticate so.
+const ownUser, ownPassword = "app", "secret"
+
 // schema keeps a version for each row, which grows when the row goes too. change is a function so that its second statement sees what was
 // committed while the first waited for its lock.
 const schema = `
@@ -45,7 +48,11 @@ const schema = `
 
 func newWorld(t *testing.T, p profile, binary string) *world {
 	t.Helper()
-	w := &world{profile: p, cluster: harness.NewCluster(t, harness.ClusterOptions{}), tags: []string{"a", "b", "c"}}
+	cluster := harness.NewCluster(t, harness.ClusterOptions{RedisOptions: harness.RedisOptions{
+		// All but lease keys.
+		Config: []string{"user " + ownUser + " on >" + ownPassword + " ~del:* ~set:* ~early:* ~other:* +@all"},
+	}})
+	w := &world{profile: p, cluster: cluster, tags: []string{"a", "b", "c"}}
 	db := harness.NewDatabase(t)
 	db.MustExec(t, schema)
 	var err error

@@ -31,8 +31,7 @@ func (c *client) change(k *key, how string, absent bool) *write {
 	// A change that has begun is finished: nobody could tell otherwise which version it has.
 	version, err := c.run.world.change(context.Background(), k.id, absent)
 	if err != nil {
-		c.run.failed(err)
-		return nil
+		c.run.failed(err) // and so has the test
 	}
 	return k.wrote(&write{version: version, absent: absent, how: how, client: c.name, begun: begun})
 }
@@ -82,7 +81,7 @@ func (c *client) settle(k *key, w *write, ok bool) {
 func (c *client) commands(ctx context.Context, s *subject, how string, commands func(k *key) [][]string) {
 	c.exclusively(s, func(k *key) bool {
 		w := c.change(k, how, c.drops(k))
-		return w == nil || c.tell(ctx, k, w, !s.kind.locked, commands(k)...)
+		return c.tell(ctx, k, w, !s.kind.locked, commands(k)...)
 	})
 }
 
@@ -118,6 +117,10 @@ func (c *client) getdel(ctx context.Context, s *subject, how string) {
 	c.commands(ctx, s, how, func(k *key) [][]string { return [][]string{{"GETDEL", k.name}} })
 }
 
+func (c *client) expire(ctx context.Context, s *subject, how string) {
+	c.commands(ctx, s, how, func(k *key) [][]string { return [][]string{{"PEXPIRE", k.name, "0"}} })
+}
+
 func (c *client) multi(ctx context.Context, s *subject, how string) {
 	c.commands(ctx, s, how, func(k *key) [][]string { return [][]string{{"MULTI"}, {"DEL", k.name}, {"EXEC"}} })
 }
@@ -132,9 +135,6 @@ func (c *client) script(ctx context.Context, s *subject, how string) {
 func (c *client) pipelined(ctx context.Context, s *subject, how string) {
 	k := s.key.Load()
 	w := c.change(k, how, c.drops(k))
-	if w == nil {
-		return
-	}
 	get := []string{"GET", k.name}
 	sent := c.run.ticks.next()
 	replies := c.exchange(ctx, get, []string{"DEL", k.name}, get)
@@ -162,9 +162,6 @@ func (c *client) pair(ctx context.Context, s *subject, how string) {
 	}
 	second := other.key.Load()
 	w1, w2 := c.change(first, how, c.drops(first)), c.change(second, how, c.drops(second))
-	if w1 == nil || w2 == nil {
-		return
-	}
 	ok := ran(c.exchange(ctx, []string{"DEL", first.name, second.name}))
 	c.settle(first, w1, ok)
 	c.settle(second, w2, ok)
@@ -177,14 +174,33 @@ func setTo(k *key, version int) []string { return []string{"SET", k.name, "v" + 
 func (c *client) setAfter(ctx context.Context, s *subject, how string) {
 	c.exclusively(s, func(k *key) bool {
 		w := c.change(k, how, false)
-		return w == nil || c.tell(ctx, k, w, false, setTo(k, w.version))
+		return c.tell(ctx, k, w, false, setTo(k, w.version))
 	})
 }
 
 func (c *client) setMulti(ctx context.Context, s *subject, how string) {
 	c.exclusively(s, func(k *key) bool {
 		w := c.change(k, how, false)
-		return w == nil || c.tell(ctx, k, w, false, []string{"MULTI"}, setTo(k, w.version), []string{"EXEC"})
+		return c.tell(ctx, k, w, false, []string{"MULTI"}, setTo(k, w.version), []string{"EXEC"})
+	})
+}
+
+// setByRename and setByCopy have another key's value become the key's.
+func (c *client) setByRename(ctx context.Context, s *subject, how string) {
+	c.exclusively(s, func(k *key) bool {
+		w := c.change(k, how, false)
+		made := setTo(k, w.version)
+		made[1] = k.other()
+		return c.tell(ctx, k, w, false, made, []string{"RENAME", k.other(), k.name})
+	})
+}
+
+func (c *client) setByCopy(ctx context.Context, s *subject, how string) {
+	c.exclusively(s, func(k *key) bool {
+		w := c.change(k, how, false)
+		made := setTo(k, w.version)
+		made[1] = k.other()
+		return c.tell(ctx, k, w, false, made, []string{"COPY", k.other(), k.name, "REPLACE"})
 	})
 }
 
