@@ -9,7 +9,8 @@ type profile struct {
 	// pauseRead and pauseWrite are how long a client waits after one, at most.
 	pauseRead, pauseWrite time.Duration
 	kinds                 []*kind
-	keys                  int // of each kind in each slot
+	keys                  int           // of each kind in each slot
+	ttl                   time.Duration // of what is filled in; it is kept for longer, and renewed
 
 	wireRequests, wireReplies     manner // of the connections that carry clients' commands
 	scriptRequests, scriptReplies manner // of those over which sidecars speak for themselves
@@ -50,7 +51,7 @@ var (
 func everything() profile {
 	return profile{
 		readers: 8, writers: 3, pauseRead: 8 * time.Millisecond, pauseWrite: 60 * time.Millisecond,
-		kinds: []*kind{deleted, set, early}, keys: 2,
+		kinds: []*kind{deleted, set, early}, keys: 2, ttl: 500 * time.Millisecond,
 		wireRequests:   manner{chance: 0.1, upTo: 20 * time.Millisecond, split: 0.3},
 		wireReplies:    manner{chance: 0.1, upTo: 20 * time.Millisecond},
 		scriptRequests: manner{chance: 0.3, upTo: 40 * time.Millisecond, split: 0.3},
@@ -60,4 +61,50 @@ func everything() profile {
 		evict:          50 * time.Millisecond, expire: 50 * time.Millisecond, move: time.Second, moveHold: 30 * time.Millisecond,
 		cut: 2 * time.Second, kill: 5 * time.Second, pause: 5 * time.Second,
 	}
+}
+
+// plain keys are deleted by DEL alone.
+var plain = &kind{name: "del", rows: true, writings: []writing{{"DEL", (*client).del}}}
+
+// calm is without faults: the origin is slow to answer, and three keys are busy.
+func calm() profile {
+	return profile{
+		readers: 8, writers: 3, pauseRead: 8 * time.Millisecond, pauseWrite: 150 * time.Millisecond,
+		kinds: []*kind{plain}, keys: 1, ttl: 500 * time.Millisecond,
+		originReplies: manner{chance: 0.5, upTo: 100 * time.Millisecond},
+	}
+}
+
+// torn has what goes to Redis in one piece come in several.
+func torn() profile {
+	p := calm()
+	p.wireRequests = manner{upTo: 50 * time.Millisecond, split: 1}
+	return p
+}
+
+// lateFills has Redis's answers to scripts come late.
+func lateFills() profile {
+	p := calm()
+	p.originReplies = manner{}
+	p.scriptReplies = manner{chance: 0.5, upTo: 150 * time.Millisecond}
+	p.pauseWrite = 300 * time.Millisecond
+	return p
+}
+
+// overtaken has values filled in and renewed between the void and the write that it leads, and before the commit of that.
+func overtaken() profile {
+	p := calm()
+	p.kinds = []*kind{early}
+	p.ttl = 20 * time.Millisecond
+	p.wireRequests = manner{upTo: 400 * time.Millisecond, split: 1}
+	return p
+}
+
+// moving has slots move to and fro, their lease keys first.
+func moving() profile {
+	p := calm()
+	p.kinds = []*kind{set}
+	p.wireRequests = manner{chance: 0.2, upTo: 100 * time.Millisecond, split: 1}
+	p.move, p.moveHold, p.moveLeases = 100*time.Millisecond, 100*time.Millisecond, true
+	return p
 }

@@ -134,8 +134,8 @@ func (w *world) config() string {
 	}
 	b.WriteString("maps:\n")
 	for _, k := range w.profile.kinds {
-		fmt.Fprintf(&b, "  - {name: %s, key: \"%s:{<tag:text>}:<id:int>\", ttl: 500ms, timeout: 1s, value: column%s, "+
-			"query: \"SELECT 'v' || version FROM rows WHERE id = @id\"}\n", k.name, k.name, more)
+		fmt.Fprintf(&b, "  - {name: %s, key: \"%s:{<tag:text>}:<id:int>\", ttl: %s, timeout: 1s, value: column%s, "+
+			"query: \"SELECT 'v' || version FROM rows WHERE id = @id\"}\n", k.name, k.name, w.profile.ttl, more)
 	}
 	return b.String()
 }
