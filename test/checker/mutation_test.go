@@ -23,7 +23,7 @@ var mutations = []struct {
 		"origin/resolve.go", "	r.seal(c)\n	c.value, c.queried = &answer, queried\n", "	c.value, c.queried = &answer, queried\n",
 	}}}, lateFills, false},
 	{mutation{"a renewal does not compare", []edit{{
-		"upstream/scripts.go", "if type(value) ~= 'string' or redis.sha1hex(value) ~= ARGV[7] then", "if type(value) ~= 'string' then",
+		"upstream/scripts.go", "if type(value) ~= 'string' or redis.sha1hex(value) ~= ARGV[8] then", "if type(value) ~= 'string' then",
 	}}}, overtaken, false},
 	{mutation{"a fill follows redirects", []edit{{
 		"upstream/leases.go", "	l.call(ctx, calls, false, func(c *call, reply rueidis.RedisResult, err error) {\n		accepted[c.index]",

@@ -96,7 +96,8 @@ func overtaken() profile {
 	p := calm()
 	p.kinds = []*kind{early}
 	p.ttl = 20 * time.Millisecond
-	p.wireRequests = manner{upTo: 400 * time.Millisecond, split: 1}
+	p.readers, p.pauseRead = 12, 4*time.Millisecond
+	p.wireRequests = manner{upTo: 400 * time.Millisecond, split: 1, void: true}
 	return p
 }
 

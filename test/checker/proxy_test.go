@@ -17,6 +17,7 @@ type manner struct {
 	chance float64       // that a chunk is held
 	upTo   time.Duration // how long at most; mostly shorter
 	split  float64       // the chance that a chunk of several commands is cut between two of them, and the rest held
+	void   bool          // cut only behind voids, before the writes that they lead
 }
 
 // hold draws how long a chunk is held.
@@ -34,6 +35,16 @@ func (m manner) cut(chunk []byte, rng *rand.Rand) int {
 		return len(chunk)
 	}
 	border := []byte("\r\n*")
+	if m.void {
+		at := bytes.Index(chunk, []byte("UNLINK\r\n"))
+		if at < 0 {
+			return len(chunk)
+		}
+		if n := bytes.Index(chunk[at:], border); n >= 0 {
+			return at + n + len("\r\n")
+		}
+		return len(chunk)
+	}
 	n := bytes.Count(chunk, border)
 	if n == 0 {
 		return len(chunk)

@@ -117,7 +117,7 @@ func (w *world) announce(t *testing.T) {
 }
 
 // withProtocol says whether this version knows missing:, stale: and intercepting MGET and GETEX.
-const withProtocol = false
+const withProtocol = true
 
 func (w *world) config() string {
 	var addrs []string
