@@ -19,6 +19,7 @@ type query struct {
 	err      error
 	answered bool // value and err are the server's word; else the connection was lost before it, or never used
 	failure  *Error
+	outcome  error // for the breaker of the map
 
 	named   bool // a statement was sent by name
 	planned bool // that of the map had been prepared before

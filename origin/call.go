@@ -59,18 +59,18 @@ type flight struct {
 // join has waiters wait for the calls for their keys, and begins those that are not under way. keys[i] and its match belong to waiters[i].
 // It returns the new ones, which are the caller's to run, and the waiters that cannot wait, with the reason. It must be called with the
 // lock held.
-func (r *Resolver) join(how How, waiters []*waiter, keys []matched) (begun *flight, refused []refusal) {
+func (r *Resolver) join(how How, waiters []*waiter, keys []matched) (begun *flight, away []turnedAway) {
 	for i, w := range waiters {
 		k := &keys[i]
 		if r.closed {
-			refused = append(refused, refusal{w, k.m, newError(CodeDown, k.m, nil, "the sidecar is shutting down")})
+			away = append(away, turnedAway{w, k.m, newError(CodeDown, k.m, nil, "the sidecar is shutting down")})
 			continue
 		}
 		c := r.calls[string(k.key)]
 		if c == nil || c.m != k.m { // after a change of the maps nobody joins what began before
 			var failure *Error
 			if c, failure = r.begin(k); failure != nil {
-				refused = append(refused, refusal{w, k.m, failure})
+				away = append(away, turnedAway{w, k.m, failure})
 				continue
 			}
 			if begun == nil {
@@ -86,7 +86,7 @@ func (r *Resolver) join(how How, waiters []*waiter, keys []matched) (begun *flig
 	if begun != nil {
 		r.running.Add(1)
 	}
-	return begun, refused
+	return begun, away
 }
 
 // matched is a key and its map.
@@ -96,8 +96,8 @@ type matched struct {
 	params Params // views of key
 }
 
-// refusal is a waiter that could not join, and why.
-type refusal struct {
+// turnedAway is a waiter that could not join, and why.
+type turnedAway struct {
 	w   *waiter
 	m   *Map
 	err *Error
@@ -169,14 +169,14 @@ func (r *Resolver) end(c *call, answer Answer, proof int) {
 	}
 	c.waiters, c.value = nil, nil
 	var begun *flight
-	var refused []refusal
+	var away []turnedAway
 	if len(again) > 0 {
 		keys := make([]matched, len(again))
 		for i := range keys {
 			keys[i] = matched{c.key, c.m, c.params}
 		}
 		r.opts.Observer.StartedOver(c.m.Name, len(again))
-		begun, refused = r.join(again[0].request.how, again, keys)
+		begun, away = r.join(again[0].request.how, again, keys)
 	}
 	r.mu.Unlock()
 
@@ -186,7 +186,7 @@ func (r *Resolver) end(c *call, answer Answer, proof int) {
 	for _, w := range answered {
 		r.answer(w, c.m, answer)
 	}
-	for _, f := range refused {
+	for _, f := range away {
 		r.answer(f.w, f.m, Answer{Err: f.err})
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/zap"
-	"golang.org/x/sync/semaphore"
 )
 
 // QueryMode says how statements reach the server, in pgx's words.
@@ -65,8 +64,9 @@ type Breaker struct {
 
 const (
 	defaultMaxConns = 2
-	defaultQueue    = 1024
 	defaultMaxIdle  = 30 * time.Second
+	defaultPause    = time.Second
+	defaultQueue    = 1024
 	maxLifetime     = time.Hour // of a connection, so that a moved database is found and its memory returned
 
 	// connectTimeout bounds one attempt to connect where the settings have no connect_timeout. The attempt goes on when the load
@@ -79,35 +79,42 @@ type database struct {
 	conf    Database
 	pool    *pgxpool.Pool
 	backoff backoff
+	breaker *breaker    // nil: none, nor do maps have theirs
 	unnamed atomic.Bool // named statements have failed: the server is behind a pooler
 	log     *zap.Logger
 
-	loads   int            // in flight, those that wait included; guarded by Resolver.mu
-	loadsOf map[string]int // of each map; guarded by Resolver.mu
-	// failOpen bounds the loads that run without a lease because Redis fails.
-	failOpen *semaphore.Weighted
+	queued   atomic.Int64 // loads that run or wait
+	failOpen bound        // of loads without a lease
 
 	maxValue int // bytes
 }
 
 // openDatabase makes the pool. It connects to nothing; the settings are read once, so that mistakes in them show at once.
 func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Logger) (*database, error) {
-	d := &database{
-		conf: conf, log: log.With(zap.String("origin", conf.Name)), maxValue: maxValue,
-		loadsOf: map[string]int{}, failOpen: semaphore.NewWeighted(int64(conf.FailOpen)),
-	}
+	d := &database{conf: conf, log: log.With(zap.String("origin", conf.Name)), maxValue: maxValue}
 	if conf.MaxConns < 0 || conf.MaxIdle < 0 {
 		return nil, fmt.Errorf("origin %s: pool: max and idle must not be negative", conf.Name)
 	}
 	if d.conf.MaxConns == 0 {
 		d.conf.MaxConns = defaultMaxConns
 	}
-	if d.conf.Queue == 0 {
-		d.conf.Queue = defaultQueue
-	}
 	if d.conf.MaxIdle == 0 {
 		d.conf.MaxIdle = defaultMaxIdle
 	}
+	if conf.Queue < 0 || conf.FailOpen < 0 {
+		return nil, fmt.Errorf("origin %s: queue and failOpen must not be negative", conf.Name)
+	}
+	if d.conf.Queue == 0 {
+		d.conf.Queue = defaultQueue
+	}
+	d.failOpen = bound{max: conf.FailOpen, queue: d.conf.Queue}
+	if conf.Breaker.Failures < 0 || conf.Breaker.Pause < 0 || conf.Breaker.Pause > MaxPause {
+		return nil, fmt.Errorf("origin %s: breaker: failures must not be negative, nor pause longer than %s", conf.Name, MaxPause)
+	}
+	if d.conf.Breaker.Pause == 0 {
+		d.conf.Breaker.Pause = defaultPause
+	}
+	d.breaker = newBreaker(d.conf.Breaker.Failures, d.conf.Breaker.Pause, d.breakerChanged)
 	settings, err := d.settings(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("origin %s: %w", conf.Name, err)
@@ -136,6 +143,14 @@ func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Log
 		return nil, fmt.Errorf("origin %s: %w", conf.Name, err)
 	}
 	return d, nil
+}
+
+func (d *database) breakerChanged(open bool, r refusal) {
+	if open {
+		d.log.Warn("the origin is left alone", zap.Int("failures", r.failures), zap.Duration("next_try_in", r.next), zap.String("cause", oneLine(connectCause(r.cause))))
+	} else {
+		d.log.Info("the origin answers again")
+	}
 }
 
 // jitter lengthens a duration by a random part, of at most part.
@@ -268,6 +283,10 @@ const (
 )
 
 // backoff spaces out attempts to connect to a database that cannot be reached: a thousand pods must not drown it as it comes back.
+//
+// It is about attempts, of which a load makes several as long as it has the time, so that a restart of the database costs a wait and no
+// errors. The breaker is about loads: when enough of them have failed in spite of that, they stop waiting. A probe of the breaker may
+// connect at once.
 type backoff struct {
 	mu       sync.Mutex
 	failures int       // since the last success
@@ -293,14 +312,17 @@ func (b *backoff) refuses() error {
 func (b *backoff) failed(cause error) (wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	wait = maxBackoff
-	if b.failures < 10 {
-		wait = min(maxBackoff, minBackoff<<b.failures)
-	}
-	wait -= time.Duration(rand.Int64N(int64(wait / 2)))
+	wait = growing(minBackoff, maxBackoff, b.failures)
 	b.failures++
 	b.until, b.cause = time.Now().Add(wait), cause
 	return wait
+}
+
+// dueNow ends the pause.
+func (b *backoff) dueNow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = time.Time{}
 }
 
 func (b *backoff) succeeded() {
@@ -322,9 +344,25 @@ func (b *backoff) state() (until time.Time, cause error) {
 // livePoll is how soon a load looks again for one of the connections that there are, when no more can be made.
 const livePoll = 5 * time.Millisecond
 
-// acquire returns a connection, or what to tell of each map. As long as ctx lasts it waits for one to come free, and tries again to
-// make one.
-func (d *database) acquire(ctx context.Context) (*pgxpool.Conn, func(*Map) *Error) {
+// unavailable says that there is no connection.
+type unavailable struct {
+	code    Code
+	cause   error
+	reason  string
+	within  bool  // the map's timeout is part of the reason
+	outcome error // for the origin's breaker
+}
+
+// of tells it of a map.
+func (u *unavailable) of(m *Map) *Error {
+	if u.within {
+		return newError(u.code, m, u.cause, "%s in %s", u.reason, m.Timeout)
+	}
+	return newError(u.code, m, u.cause, "%s", u.reason)
+}
+
+// acquire returns a connection. As long as ctx lasts it waits for one to come free, and tries again to make one.
+func (d *database) acquire(ctx context.Context) (*pgxpool.Conn, *unavailable) {
 	for {
 		conn, err := d.pool.Acquire(ctx)
 		if err == nil {
@@ -356,27 +394,22 @@ func (d *database) acquire(ctx context.Context) (*pgxpool.Conn, func(*Map) *Erro
 	}
 }
 
-func (d *database) cannotConnect(err error) func(*Map) *Error {
-	return func(m *Map) *Error {
-		return newError(CodeDown, m, err, "cannot connect to origin %s: %s", d.conf.Name, connectCause(err))
-	}
+func (d *database) cannotConnect(err error) *unavailable {
+	return &unavailable{code: CodeDown, cause: err, reason: fmt.Sprintf("cannot connect to origin %s: %s", d.conf.Name, connectCause(err)), outcome: err}
 }
 
 // acquireTimeout tells why ctx ended before there was a connection.
-func (d *database) acquireTimeout(ctx context.Context, err error) func(*Map) *Error {
+func (d *database) acquireTimeout(ctx context.Context, err error) *unavailable {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return func(m *Map) *Error { return newError(CodeDown, m, err, "the sidecar is shutting down") }
+		return &unavailable{code: CodeDown, cause: err, reason: "the sidecar is shutting down", outcome: errNeither}
 	}
 	if _, cause := d.backoff.state(); cause != nil {
 		return d.cannotConnect(cause)
 	}
 	stat := d.pool.Stat()
 	if stat.ConstructingConns() > 0 && stat.AcquiredConns() == 0 {
-		return func(m *Map) *Error {
-			return newError(CodeDown, m, err, "cannot connect to origin %s in %s", d.conf.Name, m.Timeout)
-		}
+		// It may yet succeed: an origin that is far away needs longer for its first connection than a map may wait.
+		return &unavailable{code: CodeDown, cause: err, reason: "cannot connect to origin " + d.conf.Name, within: true, outcome: errNeither}
 	}
-	return func(m *Map) *Error {
-		return newError(CodeBusy, m, err, "no connection to origin %s came free in %s", d.conf.Name, m.Timeout)
-	}
+	return &unavailable{code: CodeBusy, cause: err, reason: "no connection to origin " + d.conf.Name + " came free", within: true, outcome: errNeither}
 }

@@ -9,6 +9,8 @@
 //	explain.go               the same question, answered for people
 //	resolver.go              what a miss does: one load per key, shared by all who wait for it
 //	database.go              one PostgreSQL: its settings and its pool
+//	bound.go                 how many loads run or wait at a time
+//	breaker.go               when an origin, or a map, is left alone for a while
 //	load.go                  loads of many keys at once, and what becomes of them when a connection is lost
 //	session.go, batch.go     their one round trip over one connection
 //	value.go                 what their rows become

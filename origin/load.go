@@ -37,10 +37,10 @@ func (d *database) loadAll(ctx context.Context, items []loadItem) []loaded {
 	room := &room{value: d.maxValue, left: d.maxValue}
 	queries := make([]*query, len(items))
 	for i, item := range items {
-		queries[i] = &query{loadItem: item}
+		queries[i] = &query{loadItem: item, outcome: errNeither}
 	}
 	for i := 0; i < len(items); i += maxBatch {
-		d.loadSome(ctx, queries[i:min(i+maxBatch, len(items))], room)
+		d.guarded(ctx, queries[i:min(i+maxBatch, len(items))], room)
 	}
 	for i, q := range queries {
 		results[i] = loaded{q.value, q.failure}
@@ -52,14 +52,18 @@ func (d *database) loadAll(ctx context.Context, items []loadItem) []loaded {
 //
 // A load only reads, so it may be repeated. A connection that turns out to have died while it was idle (the server was restarted,
 // a firewall forgot it) costs another try on another one, and no error.
-func (d *database) loadSome(ctx context.Context, queries []*query, room *room) {
+//
+// It returns the outcome for the origin's breaker: well if the server has answered anything at all, be it with errors; a failure if no
+// connection could be made or one was lost. A query that has no answer in time is its map's fault, not the origin's.
+func (d *database) loadSome(ctx context.Context, queries []*query, room *room) (outcome error) {
+	outcome = errNeither
 	for len(queries) > 0 {
-		conn, failure := d.acquire(ctx)
-		if failure != nil {
+		conn, none := d.acquire(ctx)
+		if none != nil {
 			for _, q := range queries {
-				q.failure = failure(q.m)
+				q.failure = none.of(q.m)
 			}
-			return
+			return none.outcome
 		}
 		s := sessionOf(conn.Conn().PgConn())
 		used := s.used
@@ -70,8 +74,15 @@ func (d *database) loadSome(ctx context.Context, queries []*query, room *room) {
 		conn.Release()
 
 		repeat := lost != nil && ctx.Err() == nil && worthRepeating(lost, used)
+		hung := errors.Is(ctx.Err(), context.DeadlineExceeded) // the first that is not answered
 		var rest []*query
 		for _, q := range queries {
+			switch {
+			case q.answered:
+				outcome, q.outcome = nil, nil
+			case hung:
+				hung, q.outcome = false, ctx.Err()
+			}
 			switch {
 			case !q.answered && repeat:
 				q.err = nil
@@ -79,9 +90,16 @@ func (d *database) loadSome(ctx context.Context, queries []*query, room *room) {
 			case q.err != nil:
 				q.failure = queryFailure(ctx, q.m, q.err)
 			}
+			if q.answered && q.failure != nil && q.failure.Code == CodeTimeout {
+				q.outcome = q.err
+			}
 		}
 		queries = rest
+		if lost != nil && !repeat && ctx.Err() == nil {
+			return lost
+		}
 	}
+	return outcome
 }
 
 // worthRepeating reports whether what a lost connection has left unanswered may do better on another one. Where the connection was

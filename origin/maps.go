@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 )
@@ -63,9 +64,12 @@ func (e *DefinitionError) Error() string {
 	return fmt.Sprintf("map %s: %s: %s", name, e.Field, e.Problem)
 }
 
-// Map is a definition, compiled. It never changes.
+// Map is a definition, compiled. It never changes, but for what is counted.
 type Map struct {
 	Definition
+	breaker *breaker     // of loads that have no answer in time
+	queued  atomic.Int64 // loads that run or wait
+
 	index   int // of the definition
 	pattern *pattern
 	query   string   // the definition's, with $n for @name
@@ -230,7 +234,7 @@ func (c *compiler) add(i int, d Definition) {
 	if err != nil || queryErr != nil {
 		return
 	}
-	m := &Map{Definition: d, index: i, pattern: pattern, query: query.sql, load: wrap(d.Value, query.sql), names: query.params}
+	m := &Map{Definition: d, breaker: newBreaker(mapFailures, time.Second, nil), index: i, pattern: pattern, query: query.sql, load: wrap(d.Value, query.sql), names: query.params}
 	captures := pattern.captures()
 	for _, name := range query.params {
 		arg := slices.IndexFunc(captures, func(c Capture) bool { return c.Name == name })

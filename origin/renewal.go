@@ -121,17 +121,10 @@ func (r *Resolver) renewAs(m *Map, key []byte, params Params) (rest time.Duratio
 // reload loads a value in the background, where there is room for it.
 func (r *Resolver) reload(m *Map, params Params) ([]byte, *Error) {
 	db := r.database(m)
-	r.mu.Lock()
-	failure := db.enter(m)
-	r.mu.Unlock()
-	if failure != nil {
+	if failure := db.enter(m); failure != nil {
 		return nil, failure
 	}
-	defer func() {
-		r.mu.Lock()
-		db.leave(m)
-		r.mu.Unlock()
-	}()
+	defer db.leave(m)
 	ctx, cancel := context.WithTimeout(r.background, m.Timeout)
 	defer cancel()
 	began := time.Now()

@@ -65,13 +65,13 @@ func (r *Resolver) Resolve(keys [][]byte, how How, done func([]Answer)) {
 		m := found[i].m
 		w.timer = time.AfterFunc(m.Wait, func() { r.giveUp(w, m) })
 	}
-	begun, refused := r.join(how, waiters, found)
+	begun, away := r.join(how, waiters, found)
 	r.mu.Unlock()
 
 	if begun != nil {
 		go r.run(begun)
 	}
-	for _, f := range refused {
+	for _, f := range away {
 		r.answer(f.w, f.m, Answer{Err: f.err})
 	}
 }
@@ -79,14 +79,7 @@ func (r *Resolver) Resolve(keys [][]byte, how How, done func([]Answer)) {
 // run is the goroutine of a flight. Whatever happens, everybody gets an answer.
 func (r *Resolver) run(b *flight) {
 	defer r.running.Done()
-	defer func() {
-		if p := recover(); p != nil {
-			r.opts.Log.Error("panic in a load", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
-			for _, c := range b.calls {
-				r.end(c, Answer{Err: newError(CodeError, c.m, fmt.Errorf("panic: %v", p), "internal error")}, everybody)
-			}
-		}
-	}()
+	defer r.recovered(b.calls)
 	switch {
 	case b.how == FailOpen:
 		r.load(b.calls, unprotected)
@@ -94,6 +87,18 @@ func (r *Resolver) run(b *flight) {
 		r.load(b.calls, unleased)
 	default:
 		r.lease(b.calls)
+	}
+}
+
+// recovered ends the calls of a goroutine that panics. It must be deferred.
+func (r *Resolver) recovered(calls []*call) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	r.opts.Log.Error("panic in a load", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+	for _, c := range calls {
+		r.end(c, Answer{Err: newError(CodeError, c.m, fmt.Errorf("panic: %v", p), "internal error")}, everybody)
 	}
 }
 
@@ -150,10 +155,8 @@ func (r *Resolver) lease(calls []*call) {
 				todo[course] = append(todo[course], c)
 			}
 		}
-		for course, calls := range todo {
-			if len(calls) > 0 {
-				r.load(calls, courseOf(course))
-			}
+		for as, calls := range todo {
+			r.load(calls, course(as))
 		}
 		calls = others
 		if len(calls) > 0 {
@@ -215,9 +218,8 @@ const (
 	courses     = iota
 )
 
-func courseOf(i int) course { return course(i) }
-
-// load loads the values of calls, those of one database in one round trip, and ends them.
+// load loads the values of calls, those of one database in one round trip, and ends them. Those that Redis does not protect wait for
+// their turn, without this goroutine.
 func (r *Resolver) load(calls []*call, as course) {
 	for len(calls) > 0 {
 		db := calls[0].db
@@ -229,8 +231,35 @@ func (r *Resolver) load(calls []*call, as course) {
 				rest = append(rest, c)
 			}
 		}
-		r.loadFrom(db, those, as)
 		calls = rest
+		if as == unprotected {
+			r.queue(db, those)
+		} else {
+			r.loadFrom(db, those, as)
+		}
+	}
+}
+
+// queue has calls loaded when it is their turn.
+func (r *Resolver) queue(db *database, calls []*call) {
+	r.running.Add(1)
+	queued := db.failOpen.enter(func() {
+		go func() {
+			defer r.running.Done()
+			defer db.failOpen.leave()
+			defer r.recovered(calls)
+			if wanted := r.abandoned(calls); len(wanted) > 0 {
+				r.loadFrom(db, wanted, unprotected)
+			}
+		}()
+	})
+	if queued {
+		return
+	}
+	r.running.Done()
+	for _, c := range calls {
+		r.opts.Observer.Loaded(c.m.Name, OutcomeBusy, 0)
+		r.end(c, Answer{Err: newError(CodeBusy, c.m, nil, "Redis fails, and too many loads wait that go without it")}, everybody)
 	}
 }
 
@@ -249,16 +278,6 @@ func (r *Resolver) loadFrom(db *database, calls []*call, as course) {
 	})
 	defer late.Stop()
 
-	if as == unprotected {
-		if db.conf.FailOpen == 0 || db.failOpen.Acquire(ctx, 1) != nil {
-			for _, c := range calls {
-				r.opts.Observer.Loaded(c.m.Name, OutcomeBusy, 0)
-				r.end(c, Answer{Err: newError(CodeBusy, c.m, nil, "Redis fails, and at most %d loads may run without it", db.conf.FailOpen)}, everybody)
-			}
-			return
-		}
-		defer db.failOpen.Release(1)
-	}
 	items := make([]loadItem, len(calls))
 	for i, c := range calls {
 		items[i] = loadItem{c.m, c.params}
@@ -351,8 +370,12 @@ func (r *Resolver) fill(calls []*call, answers []Answer) {
 			r.opts.Observer.Filled(c.m.Name, FillFailed)
 			r.opts.Log.Debug("fill failed", zap.String("map", c.m.Name), zap.Error(errs[i]))
 		case accepted[i]:
-			r.opts.Observer.Filled(c.m.Name, FillStored)
 			proof = everybody
+			if answers[i].Found {
+				r.opts.Observer.Filled(c.m.Name, FillStored)
+			} else if c.m.Missing > 0 {
+				r.opts.Observer.Filled(c.m.Name, FillMissing)
+			}
 		default:
 			r.opts.Observer.Filled(c.m.Name, FillRefused)
 		}

@@ -31,6 +31,7 @@ type FillOutcome string
 
 const (
 	FillStored   FillOutcome = "stored"
+	FillMissing  FillOutcome = "missing" // no row: that is remembered
 	FillRefused  FillOutcome = "refused" // the right to it is gone: somebody has written meanwhile
 	FillFailed   FillOutcome = "failed"
 	FillTooLarge FillOutcome = "too_large" // more than maxValue: it was not tried

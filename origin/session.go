@@ -61,7 +61,7 @@ func (s *session) load(ctx context.Context, queries []*query, room *room) (lost 
 	var again []*query
 	for _, q := range queries {
 		if s.worthAgain(q) {
-			*q = query{loadItem: q.loadItem, again: true, err: lost}
+			*q = query{loadItem: q.loadItem, again: true, err: lost, outcome: errNeither}
 			again = append(again, q)
 		}
 	}

@@ -27,6 +27,9 @@ func (s *session) block(info *command.Info) bool {
 	if !s.quiet() {
 		return false
 	}
+	if !s.voidApart(s.written(info, false)) {
+		return false
+	}
 	b := &blocked{s: s, raw: bytes.Clone(s.commands.Raw), slot: s.slotOf(info, false)}
 	s.blocked = b
 	b.place = s.front.take(s, info)

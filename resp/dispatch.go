@@ -27,13 +27,26 @@ func (s *session) command(large bool) bool {
 	if info != nil && info.AskKeys && !s.locate(info, large) {
 		return false
 	}
+	if s.front.resolver != nil && info != nil && s.namesLease(info, large) {
+		return s.refuseLease(info, large)
+	}
 	if t := s.transaction; t != nil {
 		if ok, handled := t.command(info, large); handled {
 			return ok
 		}
 	}
+	if s.voided.err != nil {
+		return s.heldBack(info, large)
+	}
 	if info == nil || !info.ArityOK(s.commands.N) {
 		return s.relay(info, relay.AnyNode, large) // Redis's own error is the answer
+	}
+	if large && s.hidesKeys(info) {
+		if s.collect() {
+			return false
+		}
+		s.discardLarge(true)
+		return s.error(info, string(errHiddenKeys))
 	}
 	switch info.Handling {
 	case command.Local:
@@ -159,17 +172,27 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 		return s.beginLarge(info, at)
 	}
 	intercepts := s.intercepts(info)
-	if !intercepts && s.overtakes(info, at) && !s.quiet() || !s.mayRelay() {
+	if (!intercepts || info.Write) && s.overtakes(info, at) && !s.quiet() || !s.mayRelay() {
 		return false
 	}
+	raw, lead := s.commands.Raw, 0
+	if !intercepts {
+		keys := s.written(info, false)
+		leads, ok := s.mayWrite(keys)
+		if !ok {
+			return false
+		}
+		if leads {
+			raw, lead = s.front.lead(keys, raw)
+		}
+	}
 	p := s.front.take(s, info)
-	raw := s.commands.Raw
-	p.Slot = at
+	p.Slot, p.Lead = at, lead
 	p.Safe = info != nil && info.Repeatable
 	if intercepts {
 		s.intercepted(p)
 	}
-	s.send(p, len(raw))
+	s.send(p, len(s.commands.Raw))
 	if p.caching {
 		s.lane.Send(s.cachingTo(at), s.tracking.cachingText())
 	}
@@ -184,6 +207,9 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 func (s *session) send(p *place, size int) {
 	p.relayed = true
 	p.size = size
+	if p.writes() {
+		s.writing++
+	}
 	s.outstanding++
 	s.inFlight += size
 }

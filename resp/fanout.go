@@ -1,6 +1,7 @@
 package resp
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 
@@ -26,7 +27,11 @@ type fanout struct {
 	uneven  bool    // the replies are not all aggregates of one kind, of as many elements as the part has keys
 	next    int     // the index of the key, or of the part, whose turn it is
 	cursor  cursor  // of SCAN
+	many    *many   // of an intercepted command; nil else
 	kept    int     // bytes of replies that were not passed on
+	raw     []byte  // of a RANDOMKEY that lease keys are no answer to; nil: none is to be expected
+	hides   bool    // lease keys are left out of the lists
+	leads   bool    // the parts of a write are led by the voids of their mapped keys
 
 	unused *fanout // the next one in the front's list
 }
@@ -37,6 +42,7 @@ type part struct {
 	fanout *fanout
 	link   relay.Link // that carries it; nil: the lane does
 	keys   int        // of a split command
+	cause  error      // why the origin has to answer all of them; nil where the node has answered
 	reply  stream     // before the part is sent, its command
 	done   bool
 	held   bool // was ahead of its turn when last heard of
@@ -52,6 +58,14 @@ func (s *session) split(info *command.Info, large bool) bool {
 	first, step := info.FirstKey(), info.KeyStep
 	if large && s.collect() {
 		return false
+	}
+	if !large && s.readsThrough(info) {
+		if !s.mayRelay() {
+			return false
+		}
+		if m := s.many(info); m != nil {
+			return s.readMany(info, m)
+		}
 	}
 	if large || !s.front.splits || s.commands.Arguments() <= first || !s.front.side.Server().Cluster {
 		return s.relay(info, s.slotOf(info, large), large)
@@ -71,12 +85,17 @@ func (s *session) split(info *command.Info, large bool) bool {
 	if !s.mayFanOut() {
 		return false
 	}
+	leads, ok := s.mayWrite(s.written(info, false))
+	if !ok {
+		return false
+	}
 	f := s.fanOut(info)
+	f.leads = leads
 	f.respond = (*fanout).merged
 	if info.Response == command.ResponseDefault {
 		f.respond = (*fanout).ordered
 	}
-	f.divide(args, first, step)
+	f.divide(s.args(), first, step)
 	f.send(len(s.commands.Raw))
 	return true
 }
@@ -124,8 +143,9 @@ func (s *session) spread(info *command.Info, large bool) bool {
 	busy := info.Flags.Has(command.FlagAllowBusy)
 	lists := info.Response == command.ResponseDefault
 	apart := busy || lists
+	hides := lists && !large && s.hidesFrom()
 	switch {
-	case len(nodes) == 0, len(nodes) == 1 && !busy:
+	case len(nodes) == 0, len(nodes) == 1 && !busy && !hides:
 		return s.relay(info, relay.AnyNode, large)
 	case large && s.collect():
 		return false
@@ -139,6 +159,7 @@ func (s *session) spread(info *command.Info, large bool) bool {
 	f.respond = (*fanout).merged
 	if lists {
 		f.respond = (*fanout).joined
+		f.hides = hides
 	}
 	for _, node := range nodes {
 		t := f.add()
@@ -176,7 +197,8 @@ func (t *part) address(node relay.Node) {
 // randomKey asks one master after the other, from a random one on, until one has a key.
 func (s *session) randomKey(info *command.Info, large bool) bool {
 	nodes := masters(s.front.side.Nodes())
-	if large || len(nodes) < 2 {
+	hides := s.hides()
+	if large || len(nodes) == 0 || len(nodes) == 1 && !hides {
 		return s.relay(info, relay.AnyNode, large)
 	}
 	if !s.mayFanOut() {
@@ -185,6 +207,9 @@ func (s *session) randomKey(info *command.Info, large bool) bool {
 	f := s.fanOut(info)
 	f.respond = (*fanout).firstKey
 	from := rand.IntN(len(nodes))
+	if hides {
+		f.raw = bytes.Clone(s.commands.Raw)
+	}
 	for i := range nodes {
 		t := f.add()
 		t.address(nodes[(from+i)%len(nodes)])
@@ -200,11 +225,15 @@ func (s *session) randomKey(info *command.Info, large bool) bool {
 // firstKey answers with a key, or asks the next master.
 func (f *fanout) firstKey() {
 	t := &f.parts[f.next]
-	switch {
-	case !t.done:
-	case !isNull(t.reply.bytes) || f.next == len(f.parts)-1:
-		f.complete(t.reply.bytes, t.failed)
-	default:
+	if !t.done {
+		return
+	}
+	lease := f.raw != nil && isLease(t.reply.bytes)
+	if lease && len(f.parts) < maxAsked {
+		f.askAgain(t)
+	}
+	switch more := f.next < len(f.parts)-1; {
+	case more && (lease || isNull(t.reply.bytes)):
 		f.next++
 		f.left = 1
 		f.place.front.loop.Post(func() { // a sink may not send
@@ -212,6 +241,10 @@ func (f *fanout) firstKey() {
 				f.parts[f.next].send()
 			}
 		})
+	case lease:
+		f.complete(f.place.session.null(), false)
+	default:
+		f.complete(t.reply.bytes, t.failed)
 	}
 }
 
@@ -266,6 +299,9 @@ func (t *part) send() {
 		return
 	}
 	s := t.fanout.place.session
+	if t.fanout.leads {
+		raw, t.Lead = s.front.leadPart(t.fanout.place.info, raw)
+	}
 	if t.fanout.place.caching && t.Node == "" {
 		s.lane.Send(s.cachingTo(t.Slot), s.tracking.cachingText())
 	}
@@ -273,9 +309,15 @@ func (t *part) send() {
 }
 
 // Reply implements relay.Sink.
-func (t *part) Reply(_ *relay.Request, b []byte, last bool) (ready bool) {
+func (t *part) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
-	if f.place.session != nil {
+	if s := f.place.session; s != nil && !f.many.over() && !t.failOpen(b) {
+		if r.Refused != nil {
+			if err := s.unvoided(r.Refused, b); err != nil {
+				t.failed = true
+				b = appendError(s.front.scratch[:0], err)
+			}
+		}
 		t.add(b)
 	}
 	if last {
@@ -310,9 +352,11 @@ func (f *fanout) keep(n int) {
 // Fail implements relay.Sink.
 func (t *part) Fail(_ *relay.Request, err error) {
 	f := t.fanout
-	if s := f.place.session; s != nil && f.place.begun {
+	if s := f.place.session; s == nil || f.many.over() || t.failOpen(appendError(nil, err)) {
+		// nobody is to be told
+	} else if f.place.begun {
 		s.kill(lostWithin)
-	} else if s != nil {
+	} else {
 		f.keep(-len(t.reply.bytes))
 		t.reply = stream{bytes: appendError(t.reply.bytes[:0], err)}
 		t.failed, f.uneven = true, true
@@ -346,7 +390,7 @@ func (f *fanout) proceed(t *part) (ready bool) {
 		return false
 	case p.session != nil:
 		return p.session.readyFor(p)
-	case f.left == 0:
+	case f.left == 0 && !f.many.asking():
 		p.front.put(p)
 	}
 	return true
@@ -465,6 +509,8 @@ func (f *fanout) ahead(t *part) bool {
 	switch {
 	case f.kept < s.front.allowed.replies || f.uneven || s.first != p:
 		return false
+	case f.many.asking():
+		return true
 	case len(f.order) > 0:
 		return p.begun && !t.reply.within && s.owner.Gated == 0
 	}
@@ -481,7 +527,10 @@ func (f *fanout) joined() {
 		p.session.owner.Resume() // all have to come to their end
 		f.merged()
 		return
-	case f.opened < len(f.parts):
+	case f.opened < len(f.parts), f.hides && f.left > 0 && f.kept < p.session.front.allowed.replies:
+		return
+	case f.hides && f.left == 0:
+		f.joinVisible()
 		return
 	default:
 		total := 0
@@ -529,6 +578,7 @@ func (f *fanout) complete(b []byte, failed bool) {
 		front.stats.replied(p.info, isError(b))
 	}
 	f.keep(-f.kept)
+	f.many.free(p.session)
 	f.place, p.fanout = nil, nil
 	p.answer(b, true)
 	front.putFanout(f)

@@ -13,6 +13,9 @@ func (s *session) beginLarge(info *command.Info, at int) bool {
 	if !s.quiet() {
 		return false
 	}
+	if !s.voidApart(s.written(info, true)) {
+		return false
+	}
 	p := s.front.take(s, info)
 	p.Slot = at
 	s.send(p, 0)
@@ -104,6 +107,9 @@ func (s *session) collect() bool {
 	s.commands.Limit = maxCollected
 	return true
 }
+
+// errHiddenKeys is the answer to a write of which the sidecar has to know all keys, and cannot.
+const errHiddenKeys = relay.Error("ERR this command is larger than 4 MiB, and its keys stand behind its large arguments: put them first, or send several commands")
 
 // errLarge is the answer to a large command of a kind that has no use for so much.
 const errLarge = relay.Error("ERR this command is larger than it can be")

@@ -30,7 +30,7 @@ func (s *session) learns() bool {
 // every such command. It is false when the session has to wait, and then sees the command again. Where Redis does not tell, the
 // command goes to the fixed node, whose redirect says where it belongs.
 func (s *session) locate(info *command.Info, large bool) bool {
-	if s.located != nil || large || !info.ArityOK(s.commands.N) || !s.front.side.Server().Cluster {
+	if s.located != nil || large || !info.ArityOK(s.commands.N) || !s.front.side.Server().Cluster && s.front.resolver == nil {
 		return true
 	}
 	if !s.mayRelay() {
@@ -77,9 +77,14 @@ func (q *whereabouts) answered() {
 		return
 	}
 	at := relay.AnyNode
-	if keys := frame.Elements(q.reply); len(keys) > 0 {
-		at = int(slot.Of(frame.Text(keys[0])))
+	keys := frame.Elements(q.reply)
+	for i := range keys {
+		keys[i] = frame.Text(keys[i])
 	}
+	if len(keys) > 0 {
+		at = int(slot.Of(keys[0]))
+	}
+	q.s.locatedKeys = keys
 	q.s.located = &at
 	q.s.proceed()
 }

@@ -120,6 +120,8 @@ func (s *session) scan(info *command.Info, large bool) bool {
 	front := s.front
 	masters := front.masters()
 	switch {
+	case !front.side.Server().Cluster && s.hides() && !large:
+		return s.scanOne(info)
 	case !front.side.Server().Cluster, len(masters) == 0:
 		return s.relay(info, relay.AnyNode, large)
 	case large:
@@ -244,5 +246,8 @@ func (f *fanout) answerPage(keys []byte) {
 	number := strconv.AppendUint(nil, f.cursor.number(), 10)
 	f.begin('*', 2)
 	f.place.answer(redcon.AppendBulk(nil, number), false)
+	if f.place.session.hides() {
+		keys = visible(keys)
+	}
 	f.complete(keys, false)
 }

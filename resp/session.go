@@ -43,6 +43,7 @@ type session struct {
 
 	commands frame.Commands
 	located  *int     // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
+	voided   voids    // of the command being read
 	verdict  *verdict // of Redis on the command being read; nil while it was not asked
 	paused   pause
 	reading  bool // within Data
@@ -53,9 +54,10 @@ type session struct {
 	places      int
 	outstanding int // of them, those on their way on the lane or a link, or being resolved
 	inFlight    int // bytes of their commands
+	writing     int // of those outstanding, the ones that may write
 	buffered    int // bytes of replies that wait for those before them
 
-	unresolved      int // intercepted GETs that are not answered
+	unresolved      int // intercepted commands that are not answered
 	unresolvedSlots slotSet
 
 	transaction *transaction // nil while there is none
@@ -72,6 +74,8 @@ type session struct {
 	silenced bool      // by CLIENT REPLY OFF: replies are thrown away
 	skips    bool      // by CLIENT REPLY SKIP: that of the next command is
 	pushes   []pushes  // that wait for replies
+
+	locatedKeys [][]byte // of the command being read, with located
 
 	large relay.Link // carries the large command that is being read or answered; nil when there is none, or it is discarded
 }
@@ -134,7 +138,7 @@ func (s *session) read(b []byte) (used int) {
 		if s.commands.Limit == maxCollected {
 			s.commands.Limit = s.front.allowed.command
 		}
-		s.located, s.verdict = nil, nil
+		s.located, s.locatedKeys, s.verdict, s.voided = nil, nil, nil, voids{}
 	}
 	return used
 }

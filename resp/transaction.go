@@ -26,13 +26,14 @@ type transaction struct {
 	caching  bool // CLIENT CACHING went before MULTI, and holds until EXEC
 	ending   bool // EXEC, DISCARD or UNWATCH is on its way
 
-	text     []entry // since MULTI, that the link has been sent
-	size     int     // bytes of it
-	due      int     // replies that the link owes for commands of the client
-	clean    bool    // what ended it was answered without an error
-	moved    bool    // one was redirected: what the others are answered counts for nothing
-	to       string  // where; empty: to whoever owns the slot in a moment
-	retrying bool    // it is said again in a moment; there is no link until then
+	text     []entry  // since MULTI, that the link has been sent
+	written  [][]byte // mapped keys that it changes
+	size     int      // bytes of it
+	due      int      // replies that the link owes for commands of the client
+	clean    bool     // what ended it was answered without an error
+	moved    bool     // one was redirected: what the others are answered counts for nothing
+	to       string   // where; empty: to whoever owns the slot in a moment
+	retrying bool     // it is said again in a moment; there is no link until then
 	attempts int
 	deadline time.Time
 }
@@ -197,7 +198,10 @@ func (t *transaction) exec(info *command.Info) bool {
 		s.reply(info, []byte("*0\r\n"))
 		t.over(true)
 		return true
-	case !t.refused && !t.changed:
+	case !t.refused && !t.changed && s.voided.err == nil:
+		if !s.voidApart(t.written) {
+			return false
+		}
 		t.ending, t.multi = true, false
 		t.send(info, relay.AnyNode, true)
 		return true
@@ -205,9 +209,12 @@ func (t *transaction) exec(info *command.Info) bool {
 		return false
 	}
 	t.cancel()
-	if t.refused {
+	switch {
+	case t.refused:
 		s.front.take(s, info).fail(errExecAbort)
-	} else {
+	case s.voided.err != nil:
+		s.front.take(s, info).fail(errUnvoided(s.voided.err))
+	default:
 		s.reply(info, t.nothing())
 	}
 	t.over(false)
@@ -290,6 +297,10 @@ func (t *transaction) send(info *command.Info, at int, kept bool) {
 		index = len(t.text)
 		t.text = append(t.text, entry{bytes.Clone(raw), at, p, true})
 		t.hold(len(raw))
+		for _, key := range s.written(info, false) {
+			t.written = append(t.written, bytes.Clone(key))
+			t.hold(len(key))
+		}
 	}
 	if info != nil && info.Write {
 		s.noteWrite(at)
@@ -342,7 +353,7 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	case index >= 0:
 		t.text[index].place = nil
 	}
-	if index >= 0 && t.changed && p.info.Action == command.ActionExec { // DISCARD went in its place
+	if index >= 0 && t.changed && isExec(p.info) { // DISCARD went in its place
 		t.over(t.clean)
 		p.answer(t.nothing(), true)
 		return true
@@ -414,12 +425,15 @@ func (t *transaction) reopen(link relay.Link) {
 		e.due = true
 		t.due++
 		raw := e.raw
-		if t.changed && e.place.info.Action == command.ActionExec {
+		if t.changed && isExec(e.place.info) {
 			raw = discardText
 		}
 		link.Send(&e.place.Request, raw)
 	}
 }
+
+// isExec tells whether a command, which nobody may know, is EXEC.
+func isExec(info *command.Info) bool { return info != nil && info.Action == command.ActionExec }
 
 // fail gives up the text. What waits to be said again is answered with an error.
 func (t *transaction) fail(err error) {
@@ -440,7 +454,7 @@ func (t *transaction) hold(n int) {
 
 // forget frees the text.
 func (t *transaction) forget() {
-	t.text = nil
+	t.text, t.written = nil, nil
 	t.hold(-t.size)
 }
 

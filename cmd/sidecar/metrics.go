@@ -94,31 +94,35 @@ func current(name, help string, labels ...string) figure {
 }
 
 var (
-	commandsFigure   = counted("readthrough_commands_total", "Commands answered, by name and outcome: ok, error (Redis's own) or failed (the sidecar's).", "command", "outcome")
-	hitsFigure       = counted("readthrough_hits_total", "Intercepted commands on a mapped key that Redis had a value for.")
-	missesFigure     = counted("readthrough_misses_total", "Intercepted commands on a mapped key that Redis had no value for.")
-	clientsFigure    = current("readthrough_clients", "Clients connected.")
-	acceptedFigure   = counted("readthrough_clients_accepted_total", "Clients accepted.")
-	killedFigure     = counted("readthrough_clients_killed_total", "Clients closed by the sidecar.")
-	protocolFigure   = counted("readthrough_protocol_errors_total", "Clients' protocol errors.")
-	wiresFigure      = current("readthrough_upstream_connections", "Shared connections to Redis.")
-	dialsFigure      = counted("readthrough_upstream_dials_total", "Attempts to connect to Redis, by outcome: ok or failed.", "outcome")
-	lostFigure       = counted("readthrough_upstream_connections_lost_total", "Connections to Redis lost with replies outstanding.")
-	redirectsFigure  = counted("readthrough_upstream_redirects_total", "Redirects followed, by kind: moved, ask or retried.", "kind")
-	resentFigure     = counted("readthrough_upstream_resent_total", "Commands sent again after their connection was lost.")
-	pushesFigure     = counted("readthrough_upstream_pushes_dropped_total", "Pushes on shared connections, which belong to nobody.")
-	reauthFigure     = counted("readthrough_upstream_reauth_failed_total", "Connections whose renewed credentials Redis refused.")
-	busyFigure       = counted("readthrough_loop_busy_seconds_total", "Time that a loop has spent in turns, the waiting left out.", "loop")
-	turnsFigure      = counted("readthrough_loop_turns_total", "Turns of a loop.", "loop")
-	buffersFigure    = current("readthrough_loop_buffer_bytes", "Bytes of buffers in use by connections.", "loop")
-	collectedFigure  = current("readthrough_loops_answered", "1 where every loop answered this scrape; 0 where figures are missing.")
-	upstreamUpFigure = current("readthrough_upstream_up", "1 while Redis answers the search for its topology.")
-	originUpFigure   = current("readthrough_origin_up", "0 after an attempt to connect to the origin failed, until one succeeds.", "origin")
-	originConns      = current("readthrough_origin_connections", "Connections to an origin, by whether they are at work.", "origin", "state")
+	commandsFigure     = counted("readthrough_commands_total", "Commands answered, by name and outcome: ok, error (Redis's own) or failed (the sidecar's).", "command", "outcome")
+	hitsFigure         = counted("readthrough_hits_total", "Mapped keys of intercepted commands that Redis had a value for.")
+	missesFigure       = counted("readthrough_misses_total", "Mapped keys of intercepted commands that Redis had no value for.")
+	failOpenFigure     = counted("readthrough_failopen_total", "Mapped keys of intercepted commands that the origin was asked for since Redis did not answer.")
+	clientsFigure      = current("readthrough_clients", "Clients connected.")
+	acceptedFigure     = counted("readthrough_clients_accepted_total", "Clients accepted.")
+	killedFigure       = counted("readthrough_clients_killed_total", "Clients closed by the sidecar.")
+	protocolFigure     = counted("readthrough_protocol_errors_total", "Clients' protocol errors.")
+	voidsRefusedFigure = counted("readthrough_voids_refused_total", "Leases that Redis does not let the sidecar's user remove.")
+	settledFigure      = counted("readthrough_voids_settled_total", "Writes acknowledged after their lease, which was elsewhere, was removed.")
+	wiresFigure        = current("readthrough_upstream_connections", "Shared connections to Redis.")
+	dialsFigure        = counted("readthrough_upstream_dials_total", "Attempts to connect to Redis, by outcome: ok or failed.", "outcome")
+	lostFigure         = counted("readthrough_upstream_connections_lost_total", "Connections to Redis lost with replies outstanding.")
+	redirectsFigure    = counted("readthrough_upstream_redirects_total", "Redirects followed, by kind: moved, ask or retried.", "kind")
+	resentFigure       = counted("readthrough_upstream_resent_total", "Commands sent again after their connection was lost.")
+	pushesFigure       = counted("readthrough_upstream_pushes_dropped_total", "Pushes on shared connections, which belong to nobody.")
+	reauthFigure       = counted("readthrough_upstream_reauth_failed_total", "Connections whose renewed credentials Redis refused.")
+	busyFigure         = counted("readthrough_loop_busy_seconds_total", "Time that a loop has spent in turns, the waiting left out.", "loop")
+	turnsFigure        = counted("readthrough_loop_turns_total", "Turns of a loop.", "loop")
+	buffersFigure      = current("readthrough_loop_buffer_bytes", "Bytes of buffers in use by connections.", "loop")
+	collectedFigure    = current("readthrough_loops_answered", "1 where every loop answered this scrape; 0 where figures are missing.")
+	upstreamUpFigure   = current("readthrough_upstream_up", "1 while Redis answers the search for its topology.")
+	originUpFigure     = current("readthrough_origin_up", "0 after an attempt to connect to the origin failed, until one succeeds.", "origin")
+	originOpenFigure   = current("readthrough_origin_breaker_open", "1 while the origin is left alone, but for a try now and then.", "origin")
+	originConns        = current("readthrough_origin_connections", "Connections to an origin, by whether they are at work.", "origin", "state")
 
 	figures = []figure{
-		commandsFigure, hitsFigure, missesFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, wiresFigure,
-		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originConns, busyFigure, turnsFigure,
+		commandsFigure, hitsFigure, missesFigure, failOpenFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, voidsRefusedFigure, settledFigure, wiresFigure,
+		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originOpenFigure, originConns, busyFigure, turnsFigure,
 		buffersFigure, collectedFigure, upstreamUpFigure,
 	}
 )
@@ -196,6 +200,7 @@ func (m *metrics) collectLoops(ctx context.Context, send func(f figure, value fl
 	send(redirectsFigure, float64(sum.Asked), "ask")
 	send(redirectsFigure, float64(sum.Retried), "retried")
 	send(resentFigure, float64(sum.Resent))
+	send(settledFigure, float64(sum.Settled))
 	send(pushesFigure, float64(sum.PushesDropped))
 	send(reauthFigure, float64(sum.ReauthFailed))
 	return nil
@@ -209,10 +214,12 @@ func collectClients(s resp.Stats, send func(f figure, value float64, labels ...s
 	}
 	send(hitsFigure, float64(s.Hits))
 	send(missesFigure, float64(s.Misses))
+	send(failOpenFigure, float64(s.FailOpen))
 	send(clientsFigure, float64(s.Clients))
 	send(acceptedFigure, float64(s.Accepted))
 	send(killedFigure, float64(s.Killed))
 	send(protocolFigure, float64(s.ProtocolErrors))
+	send(voidsRefusedFigure, float64(s.VoidsRefused))
 }
 
 func collectOrigins(states []origin.State, send func(f figure, value float64, labels ...string)) {
@@ -222,6 +229,11 @@ func collectOrigins(states []origin.State, send func(f figure, value float64, la
 			up = 0
 		}
 		send(originUpFigure, up, s.Name)
+		open := 0.0
+		if s.Open {
+			open = 1
+		}
+		send(originOpenFigure, open, s.Name)
 		send(originConns, float64(s.Busy), s.Name, "busy")
 		send(originConns, float64(s.Conns-s.Busy), s.Name, "idle")
 	}

@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -42,6 +43,26 @@ func (i *Info) AppendKeys(dst []int, args [][]byte) ([]int, error) {
 		}
 	}
 	return dst, nil
+}
+
+// KeysWithin reports whether all keys of a command stand among the first n of its arguments, which are all that args need hold, up to its
+// length: what a command is like whose end has not come yet.
+func (i *Info) KeysWithin(args [][]byte, n int) bool {
+	if n == len(args) {
+		return true
+	}
+	if i.AskKeys || i.finder != 0 && i.finder != firstArgument {
+		return false
+	}
+	if i.finder == 0 {
+		for _, k := range i.specs {
+			if k.keyword != "" || k.counted && k.from+k.number >= n {
+				return false
+			}
+		}
+	}
+	keys, _ := i.AppendKeys(nil, args)
+	return !slices.ContainsFunc(keys, func(at int) bool { return at >= n })
 }
 
 // keySpec is a KeySpec made ready.

@@ -6,20 +6,18 @@ package rules
 import (
 	"context"
 	"fmt"
-	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
-
-	"readthrough/internal/loop"
+	wire "readthrough/internal/relay"
 	"readthrough/internal/slot"
 	"readthrough/resp"
 	"readthrough/test/harness"
+	"readthrough/test/inprocess"
 	"readthrough/upstream"
 )
 
@@ -29,12 +27,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 const patience = 20 * time.Second
 
 // relay is the relay within the test: one loop, and an origin that the test plays.
-type relay struct {
-	addr string
-	loop *loop.Loop
-	up   *upstream.Upstream
-	resp *resp.Server
-}
+type relay struct{ *inprocess.Relay }
 
 // newRelay starts a relay before Redis servers and waits until it knows them. It is stopped when the test ends. resolver may be nil.
 func newRelay(t testing.TB, resolver resp.Resolver, addrs ...string) *relay {
@@ -45,42 +38,7 @@ func newRelay(t testing.TB, resolver resp.Resolver, addrs ...string) *relay {
 // newRelayWith is newRelay with what else the upstream is told.
 func newRelayWith(t testing.TB, resolver resp.Resolver, opts upstream.Options) *relay {
 	t.Helper()
-	logger := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
-	l, err := loop.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{loop: l}
-	opts.Logger = logger
-	if r.up, err = upstream.New(opts, []*loop.Loop{l}); err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.addr = listener.Addr().String()
-	r.resp = resp.New(resp.Options{
-		Listeners: []net.Listener{listener}, Loops: []*loop.Loop{l}, Upstreams: []resp.Upstream{r.up.Side(0)}, Resolver: resolver, Logger: logger,
-	})
-	r.up.Start()
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run() }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = r.resp.Close(ctx) // clients that a test has left are closed by the loop
-		l.Stop()
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Error(err)
-			}
-		case <-time.After(patience):
-			t.Error("the loop does not stop")
-		}
-		r.up.Close()
-	})
+	r := &relay{inprocess.Start(t, opts, resolver)}
 	r.connect(t).MustDo(t, "PING") // is held until Redis has been found
 	return r
 }
@@ -88,7 +46,7 @@ func newRelayWith(t testing.TB, resolver resp.Resolver, opts upstream.Options) *
 // connect opens a connection of a client.
 func (r *relay) connect(t testing.TB) *harness.Conn {
 	t.Helper()
-	return harness.NewConn(t, r.addr)
+	return harness.NewConn(t, r.Addr)
 }
 
 // connect3 is connect over RESP3.
@@ -99,16 +57,6 @@ func (r *relay) connect3(t testing.TB) *harness.Conn {
 		t.Fatalf("HELLO 3: %q", got)
 	}
 	return c
-}
-
-// stats are the upstream's figures.
-func (r *relay) stats(t testing.TB) upstream.Stats {
-	t.Helper()
-	got := make(chan upstream.Stats, 1)
-	if !r.loop.Post(func() { got <- r.up.Side(0).Stats() }) {
-		t.Fatal("the loop has stopped")
-	}
-	return <-got
 }
 
 // world is a Redis Cluster of three masters with a relay before it.
@@ -169,14 +117,37 @@ func (w *world) keysOfAll(t testing.TB, prefix string) []string {
 	return keys
 }
 
-// origin is a resolver in the hands of the test: keys that begin with "map:" are mapped, and have the value "loaded".
+// origin is a resolver in the hands of the test: keys that begin with "map:" are mapped, and have the value "loaded"; those with "none"
+// behind it have no row, and of those with "err" the load fails.
 type origin struct {
-	asked chan string // the keys that were asked for
-	loads atomic.Int64
+	asked   chan string // the keys that were asked for
+	loads   atomic.Int64
+	refresh atomic.Bool // hits are wanted
 
 	mu    sync.Mutex
 	redis func(key string) *harness.Redis // guarded by mu: where to fill; nil: nothing is filled
 	gate  chan struct{}                   // guarded by mu: a load waits for it; nil: none does
+	wrote map[string]bool                 // guarded by mu: the keys of which Forget was called
+	calls []resolution                    // guarded by mu
+	hits  []string                        // guarded by mu: those it was told of
+}
+
+// resolution is what an origin was asked at once.
+type resolution struct {
+	keys string // separated by spaces
+	how  resp.How
+}
+
+// filledFor is the TTL in seconds of what is filled in.
+const filledFor = 1000
+
+// resolutions are those since it was asked last.
+func (o *origin) resolutions() []resolution {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	calls := o.calls
+	o.calls = nil
+	return calls
 }
 
 func newOrigin() *origin { return &origin{asked: make(chan string, 1000)} }
@@ -199,17 +170,40 @@ func (o *origin) fill(redis func(key string) *harness.Redis) {
 
 func (o *origin) Mapped(key []byte) bool { return strings.HasPrefix(string(key), "map:") }
 
-func (o *origin) Refreshes() bool { return false }
+func (o *origin) Refreshes() bool { return o.refresh.Load() }
 
-func (o *origin) Hit([]byte) {}
+func (o *origin) Hit(key []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hits = append(o.hits, string(key))
+}
 
-func (o *origin) Forget([]byte) {}
+func (o *origin) Forget(key []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wrote == nil {
+		o.wrote = map[string]bool{}
+	}
+	o.wrote[string(key)] = true
+}
+
+// forgot tells whether Forget was called of a key since the last time.
+func (o *origin) forgot(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	was := o.wrote[key]
+	delete(o.wrote, key)
+	return was
+}
 
 func (o *origin) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) {
 	names := make([]string, len(keys))
 	for i, key := range keys {
 		names[i] = string(key)
 	}
+	o.mu.Lock()
+	o.calls = append(o.calls, resolution{strings.Join(names, " "), how})
+	o.mu.Unlock()
 	go func() {
 		answers := make([]resp.Answer, len(names))
 		for i, key := range names {
@@ -228,8 +222,14 @@ func (o *origin) load(key string, fills bool) resp.Answer {
 	if gate != nil {
 		<-gate
 	}
+	switch {
+	case strings.HasPrefix(key, "map:none"):
+		return resp.Answer{}
+	case strings.HasPrefix(key, "map:err"):
+		return resp.Answer{Err: wire.Error("ORIGINERR map m: " + key)}
+	}
 	if fills && redis != nil {
-		if _, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX"); err != nil {
+		if _, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX", "EX", strconv.Itoa(filledFor)); err != nil {
 			return resp.Answer{Err: err}
 		}
 	}

@@ -1,0 +1,456 @@
+package rules
+
+import (
+	"context"
+	"crypto/sha1"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"readthrough/internal/lease"
+	"readthrough/test/harness"
+	"readthrough/upstream"
+)
+
+// leaseOf is a key's lease key.
+func leaseOf(t testing.TB, key string) string {
+	t.Helper()
+	name, ok := lease.AppendKey(nil, []byte(key))
+	if !ok {
+		t.Fatalf("%q can have no lease", key)
+	}
+	return string(name)
+}
+
+// monitor hears what a node is asked.
+type monitor struct {
+	node *harness.Redis
+	conn *harness.Conn
+	n    int
+}
+
+func newMonitor(t testing.TB, node *harness.Redis) *monitor {
+	t.Helper()
+	m := &monitor{node: node, conn: harness.NewConn(t, node.Addr())}
+	do(t, m.conn, "MONITOR", ok)
+	return m
+}
+
+// heard is a command that a node was asked.
+type heard struct{ from, text string }
+
+// heard returns the commands since the last call.
+func (m *monitor) heard(t testing.TB) (all []heard) {
+	t.Helper()
+	m.n++
+	marker := fmt.Sprint("marker-", m.n)
+	m.node.MustDo(t, "ECHO", marker)
+	for {
+		line := read(t, m.conn)
+		if strings.Contains(line, marker) {
+			return all
+		}
+		// +1700000000.123456 [0 127.0.0.1:4000] "SET" "k" "v"
+		_, rest, _ := strings.Cut(line, "[")
+		from, text, _ := strings.Cut(rest, "] ")
+		all = append(all, heard{from, strings.TrimSpace(text)})
+	}
+}
+
+// find returns the first command at or behind from with a word as an argument, or -1.
+func find(all []heard, from int, words ...string) int {
+	for i := from; i < len(all); i++ {
+		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(all[i].text, `"`+w+`"`) }) {
+			return i
+		}
+	}
+	return -1
+}
+
+// ways are the ways to write a mapped key.
+var ways = []struct {
+	name  string
+	setup []string // before it, past the relay's voids
+	send  []string
+	want  []string // replies
+	keys  []string // whose leases it voids
+	last  string   // the name of that which writes; empty: one of several
+	apart bool     // the voids need not come over the write's connection
+}{
+	{name: "DEL", send: []string{"DEL map:k"}, want: []string{":0\r\n"}, keys: []string{"map:k"}, last: "DEL"},
+	{name: "DEL of one that is there", setup: []string{"SET map:k v"}, send: []string{"DEL map:k"}, want: []string{":1\r\n"}, keys: []string{"map:k"}, last: "DEL"},
+	{name: "UNLINK", send: []string{"UNLINK map:k"}, want: []string{":0\r\n"}, keys: []string{"map:k"}, last: "UNLINK"},
+	{name: "SET", send: []string{"SET map:k v"}, want: []string{ok}, keys: []string{"map:k"}, last: "SET"},
+	{name: "SET NX", setup: []string{"SET map:k v"}, send: []string{"SET map:k w NX"}, want: []string{"$-1\r\n"}, keys: []string{"map:k"}, last: "SET"},
+	{name: "EXPIRE", setup: []string{"SET map:k v"}, send: []string{"EXPIRE map:k 100"}, want: []string{":1\r\n"}, keys: []string{"map:k"}, last: "EXPIRE"},
+	{name: "GETDEL", setup: []string{"SET map:k v"}, send: []string{"GETDEL map:k"}, want: []string{bulk("v")}, keys: []string{"map:k"}, last: "GETDEL"},
+	{name: "APPEND", send: []string{"APPEND map:k v"}, want: []string{":1\r\n"}, keys: []string{"map:k"}, last: "APPEND"},
+	{name: "an error", setup: []string{"RPUSH map:k v"}, send: []string{"INCR map:k"}, want: []string{"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"}, keys: []string{"map:k"}, last: "INCR"},
+	{name: "RENAME", setup: []string{"SET map:{a}1 v"}, send: []string{"RENAME map:{a}1 map:{a}2"}, want: []string{ok}, keys: []string{"map:{a}1", "map:{a}2"}, last: "RENAME"},
+	{name: "RENAME to a mapped one", setup: []string{"SET {a}1 v"}, send: []string{"RENAME {a}1 map:{a}2"}, want: []string{ok}, keys: []string{"map:{a}2"}, last: "RENAME"},
+	{name: "COPY", setup: []string{"SET map:{a}1 v"}, send: []string{"COPY map:{a}1 map:{a}2"}, want: []string{":1\r\n"}, keys: []string{"map:{a}1", "map:{a}2"}, last: "COPY"},
+	{name: "SORT STORE", setup: []string{"RPUSH {a}1 3 2 1"}, send: []string{"SORT {a}1 STORE map:{a}2"}, want: []string{":3\r\n"}, keys: []string{"map:{a}2"}, last: "SORT"},
+	{name: "EVAL", send: []string{"EVAL return(redis.call('SET',KEYS[1],'v')) 1 map:k"}, want: []string{ok}, keys: []string{"map:k"}, last: "EVAL"},
+	{
+		name: "EVALSHA", setup: []string{"EVAL return(1) 1 map:k"}, send: []string{fmt.Sprintf("EVALSHA %x 1 map:k", sha1.Sum([]byte("return(1)")))},
+		want: []string{":1\r\n"}, keys: []string{"map:k"}, last: "EVALSHA",
+	},
+	{name: "FCALL", send: []string{"FCALL write 1 map:k"}, want: []string{ok}, keys: []string{"map:k"}, last: "FCALL"},
+	{name: "MSET of one slot", send: []string{"MSET map:{a}1 v {a}2 v map:{a}3 v"}, want: []string{ok}, keys: []string{"map:{a}1", "map:{a}3"}, last: "MSET"},
+	{name: "MSET over slots", send: []string{"MSET map:1 v map:2 v map:3 v map:4 v other v"}, want: []string{ok}, keys: []string{"map:1", "map:2", "map:3", "map:4"}, last: "MSET"},
+	{name: "DEL over slots", setup: []string{"SET map:1 v"}, send: []string{"DEL map:1 other map:2 map:3"}, want: []string{":1\r\n"}, keys: []string{"map:1", "map:2", "map:3"}, last: "DEL"},
+	{name: "in a pipeline", send: []string{"SET other v", "SET map:1 v", "DEL map:2", "GET other", "SET map:3 w"}, want: []string{ok, ok, ":0\r\n", bulk("v"), ok}, keys: []string{"map:1", "map:2", "map:3"}},
+	{name: "behind a miss", send: []string{"GET map:k", "SET map:k v", "GET map:k"}, want: []string{bulk("loaded"), ok, bulk("v")}, keys: []string{"map:k"}, last: "SET"},
+	{
+		name: "in a transaction", send: []string{"MULTI", "SET map:{a}1 v", "GET {a}2", "DEL map:{a}2", "EXEC"},
+		want: []string{ok, queued, queued, queued, "*3\r\n+OK\r\n$-1\r\n:0\r\n"}, keys: []string{"map:{a}1", "map:{a}2"}, apart: true,
+	},
+	{
+		name: "in a transaction that watches", send: []string{"WATCH map:k", "GET map:k", "MULTI", "SET map:k v", "EXEC"},
+		want: []string{ok, bulk("loaded"), ok, queued, "*1\r\n+OK\r\n"}, keys: []string{"map:k"}, last: "SET", apart: true,
+	},
+	{
+		name: "blocking", setup: []string{"RPUSH {a}1 v"}, send: []string{"BLMOVE {a}1 map:{a}2 LEFT RIGHT 0"},
+		want: []string{bulk("v")}, keys: []string{"map:{a}2"}, last: "BLMOVE", apart: true,
+	},
+	{name: "large", send: []string{"SET map:k " + strings.Repeat("x", 2<<20)}, want: []string{ok}, keys: []string{"map:k"}, last: "SET", apart: true},
+	{
+		name: "large, with keys behind the large argument", send: []string{"MSET {a}1 " + strings.Repeat("x", 2<<20) + " map:{a}2 v"},
+		want: []string{ok}, keys: []string{"map:{a}2"}, last: "MSET", apart: true,
+	},
+	{
+		name: "large, with an argument of a script", send: []string{"EVAL return(redis.call('SET',KEYS[1],ARGV[1])) 1 map:k " + strings.Repeat("x", 5<<20)},
+		want: []string{ok}, keys: []string{"map:k"}, last: "EVAL", apart: true,
+	},
+	{name: "with replies off", send: []string{"CLIENT REPLY OFF", "DEL map:k", "CLIENT REPLY ON"}, want: []string{ok}, keys: []string{"map:k"}, last: "DEL"},
+	{name: "without a lease", send: []string{"SET map:a}b v", "DEL map:k"}, want: []string{ok, ":0\r\n"}, keys: []string{"map:k"}, last: "DEL"},
+}
+
+// Whoever writes a mapped key, and however, ends the leases of those who load it: before the write runs, and before it is acknowledged.
+func TestWritesVoidLeases(t *testing.T) {
+	o := newOrigin()
+	w := newWorld(t, o, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{
+		"user with on >secret ~* &* +@all", "user without on >secret ~map:* ~{a}* ~other &* +@all",
+	}}})
+	masters, err := w.cluster.Masters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var monitors []*monitor
+	for _, m := range masters {
+		m.MustDo(t, "FUNCTION", "LOAD", "#!lua name=lib\nredis.register_function('write',function(keys) return redis.call('SET',keys[1],'v') end)")
+		monitors = append(monitors, newMonitor(t, m))
+	}
+	for _, user := range []string{"", "with", "without"} {
+		for _, way := range ways {
+			for _, protocol := range []string{"2", "3"} {
+				t.Run(user+" "+way.name+" RESP"+protocol, func(t *testing.T) {
+					c := w.connect(t)
+					if protocol == "3" {
+						c.MustDo(t, "HELLO", protocol)
+					}
+					if user != "" {
+						do(t, c, "AUTH "+user+" secret", ok)
+					}
+					for _, m := range masters {
+						m.MustDo(t, "FLUSHALL")
+					}
+					for _, command := range way.setup {
+						words := strings.Fields(command)
+						key := words[1]
+						if words[0] == "EVAL" {
+							key = words[3]
+						}
+						w.master(t, key).MustDo(t, words...)
+					}
+					for _, key := range way.keys {
+						w.master(t, key).MustDo(t, "SET", leaseOf(t, key), "ttoken", "PX", "100000")
+						o.forgot(key)
+					}
+					for _, m := range monitors {
+						m.heard(t)
+					}
+					send(t, c, way.send...)
+					for _, want := range way.want {
+						if got := read(t, c); got != want && got != strings.ReplaceAll(want, "$-1\r\n", "_\r\n") {
+							t.Fatalf("%.200q, want %.200q", got, want)
+						}
+					}
+					for i, m := range monitors {
+						m.check(t, w, masters[i], way.keys, way.last, way.apart || user == "without")
+					}
+					for _, key := range way.keys {
+						if got := w.master(t, key).MustDo(t, "EXISTS", leaseOf(t, key)).Str; got != "0" {
+							t.Errorf("the lease of %s is still there", key)
+						}
+						if !o.forgot(key) {
+							t.Errorf("the origin has not heard of the write of %s", key)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// check finds on a node the voids of the keys that are its own, each before the write, and, unless they go apart, over its connection and with
+// nothing in between.
+func (m *monitor) check(t *testing.T, w *world, node *harness.Redis, keys []string, last string, apart bool) {
+	t.Helper()
+	all := m.heard(t)
+	for _, key := range keys {
+		if w.master(t, key) != node {
+			continue
+		}
+		void := find(all, 0, "UNLINK", leaseOf(t, key))
+		if void < 0 {
+			t.Errorf("no void of %s in %.2000q", key, all)
+			continue
+		}
+		write := slices.IndexFunc(all, func(h heard) bool {
+			name, _, _ := strings.Cut(h.text, " ")
+			return strings.Contains(h.text, `"`+key+`"`) && (strings.HasPrefix(name, `"`+last) && name != `"GET"` && name != `"WATCH"`)
+		})
+		switch {
+		case write < 0:
+			t.Errorf("no write of %s in %.2000q", key, all)
+		case write < void:
+			t.Errorf("%s was written before its void: %.2000q", key, all)
+		case apart:
+		case all[write-1].from != all[write].from || !strings.Contains(all[write-1].text, leaseOf(t, key)):
+			// A user may have asked before whether he can.
+			t.Errorf("the void of %s does not lead the write: %.2000q", key, all)
+		}
+	}
+}
+
+// What changes no mapped key voids nothing.
+func TestOthersVoidNothing(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, newOrigin(), redis.Addr())
+	m := newMonitor(t, redis)
+	c := r.connect(t)
+	redis.MustDo(t, "SET", "map:k", "v")
+	m.heard(t)
+	for _, command := range []string{
+		"GET map:k", "MGET map:k map:l", "EXISTS map:k", "EVAL_RO return(1) 1 map:k", "SET other v", "DEL other", "MSET a v b v", "PUBLISH map:k v", "SPUBLISH map:k v",
+		"OBJECT ENCODING map:k", "TOUCH map:k", "PING", "MULTI", "GET map:k", "SET other v", "EXEC", "NONSENSE map:k", "SET map:k",
+		"SELECT 1", "SET map:k v", "DEL map:k",
+	} {
+		send(t, c, command)
+		read(t, c)
+	}
+	if all := m.heard(t); find(all, 0, "UNLINK") >= 0 || len(all) < 15 {
+		t.Errorf("%q", all)
+	}
+}
+
+// A slot on its way: the key and its lease key need not be on one node. Wherever they are, the lease is gone when the write is acknowledged.
+func TestWritesVoidLeasesOfAMovingSlot(t *testing.T) {
+	w := newWorld(t, newOrigin(), harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{
+		"user without on >secret ~map:* &* +@all",
+	}}})
+	const key = "map:{m}k"
+	name := leaseOf(t, key)
+	m := w.begin(t, key)
+	keys := func(t *testing.T, at *harness.Redis) []string {
+		t.Helper()
+		return at.MustDo(t, "CLUSTER", "GETKEYSINSLOT", fmt.Sprint(m.Slot), "100").Strings()
+	}
+	nodes := map[string]*harness.Redis{"source": m.From, "target": m.To}
+	for _, user := range []string{"", "without"} {
+		for at, node := range nodes {
+			for leaseAt, leaseNode := range nodes {
+				for command, want := range map[string]string{
+					"SET " + key + " w": ok, "DEL " + key: ":1\r\n", "GETDEL " + key: bulk("v"),
+					"EVAL return(redis.call('DEL',KEYS[1])) 1 " + key: ":1\r\n", "MULTI": "*1\r\n:1\r\n",
+				} {
+					if command == "MULTI" && at == "target" {
+						continue // it waits until the slot has moved
+					}
+					t.Run(fmt.Sprintf("%s key at the %s, lease at the %s, %s", user, at, leaseAt, command), func(t *testing.T) {
+						c := w.connect(t)
+						if user != "" {
+							do(t, c, "AUTH "+user+" secret", ok)
+						}
+						place(t, m, key, node)
+						place(t, m, name, leaseNode)
+						if command == "MULTI" {
+							do(t, c, "MULTI", ok)
+							do(t, c, "DEL "+key, queued)
+							do(t, c, "EXEC", want)
+						} else {
+							do(t, c, command, want)
+						}
+						for where, node := range nodes {
+							if got := keys(t, node); slices.Contains(got, name) {
+								t.Errorf("the lease is still at the %s: %q", where, got)
+							}
+						}
+					})
+				}
+			}
+		}
+	}
+	if w.Stats(t).Settled == 0 {
+		t.Error("nothing had to be settled")
+	}
+	finish(t, m)
+}
+
+// place has a key of a slot on its way at one of the nodes alone.
+func place(t *testing.T, m *harness.Migration, key string, at *harness.Redis) {
+	t.Helper()
+	m.From.MustDo(t, "CLUSTER", "SETSLOT", fmt.Sprint(m.Slot), "STABLE") // while it is moving, nothing new can be put there
+	m.From.MustDo(t, "DEL", key)
+	if at == m.From {
+		m.From.MustDo(t, "SET", key, "v")
+	}
+	m.From.MustDo(t, "CLUSTER", "SETSLOT", fmt.Sprint(m.Slot), "MIGRATING", m.To.ID())
+	c := harness.NewConn(t, m.To.Addr())
+	do(t, c, "ASKING", ok)
+	c.MustDo(t, "DEL", key)
+	if at == m.To {
+		do(t, c, "ASKING", ok)
+		do(t, c, "SET "+key+" v", ok)
+	}
+}
+
+// A user who loses the right to lease keys is told once that his write has voided nothing. From then on somebody else voids for him.
+func TestALostRightToLeasesIsLearnt(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"user app on >secret ~* &* +@all"}})
+	r := newRelay(t, newOrigin(), redis.Addr())
+	c, other := r.connect(t), r.connect(t)
+	do(t, c, "AUTH app secret", ok)
+	do(t, c, "SET map:k v", ok)
+	redis.MustDo(t, "ACL", "SETUSER", "app", "resetkeys", "~map:*")
+	name := leaseOf(t, "map:k")
+	redis.MustDo(t, "SET", name, "ttoken")
+	do(t, c, "INCR map:k", "-ERR value is not an integer or out of range\r\n") // it says enough, and it is learnt
+	do(t, c, "SET map:k v", ok)
+	if got := redis.MustDo(t, "EXISTS", name).Str; got != "0" {
+		t.Error("the lease is still there")
+	}
+	// Where nothing has failed, the client hears of it.
+	redis.MustDo(t, "ACL", "SETUSER", "second", "on", ">secret", "~*", "&*", "+@all")
+	do(t, other, "AUTH second secret", ok)
+	do(t, other, "SET map:k v", ok)
+	redis.MustDo(t, "ACL", "SETUSER", "second", "resetkeys", "~map:*", "~other")
+	send(t, other, "SET map:k v", "SET other v")
+	if got := read(t, other); !strings.HasPrefix(got, "-NOPERM the command ran, but") {
+		t.Errorf("%q", got)
+	}
+	expect(t, other, ok)
+	redis.MustDo(t, "SET", name, "ttoken")
+	do(t, other, "SET map:k v", ok)
+	if got := redis.MustDo(t, "EXISTS", name).Str; got != "0" {
+		t.Error("the lease is still there")
+	}
+}
+
+// The sidecar's own user without the right to lease keys has no leases, and his writes go on. The log says once what is missing.
+func TestTheSidecarsUserWithoutTheRightToLeases(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"user app on >secret ~map:* &* +@all"}})
+	core, logs := observer.New(zap.WarnLevel)
+	r := newRelayWith(t, newOrigin(), upstream.Options{
+		Logger:      zap.New(core),
+		Addresses:   []string{redis.Addr()},
+		Credentials: func(context.Context) (string, string, error) { return "app", "secret", nil },
+	})
+	c := r.connect(t)
+	for range 3 {
+		send(t, c, "SET map:k v", "DEL map:k", "MULTI", "SET map:k v", "EXEC", "DEL map:k")
+		expect(t, c, ok, ":1\r\n", ok, queued, "*1\r\n+OK\r\n", ":1\r\n")
+	}
+	do(t, c, "SET map:k "+strings.Repeat("x", 2<<20), ok)
+	said := logs.FilterFieldKey("rule").All()
+	if len(said) != 1 || said[0].ContextMap()["rule"] != "~readthrough:lease:* +unlink" {
+		t.Errorf("the log says %v", said)
+	}
+	refused := make(chan uint64, 1)
+	r.Loop.Post(func() { refused <- r.Server.Stats(0).VoidsRefused })
+	if n := <-refused; n != 13 {
+		t.Errorf("%d voids were refused, want 13", n)
+	}
+}
+
+// What has to be voided first and cannot be is not sent.
+func TestAVoidThatFailsHoldsTheWriteBack(t *testing.T) {
+	cluster := harness.NewCluster(t, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{
+		"user sidecar on >secret ~* &* +@all", "user app on >secret ~map:* ~{a}* &* +@all",
+	}}})
+	password := atomic.Pointer[string]{}
+	right, wrong := "secret", "wrong"
+	password.Store(&right)
+	core, _ := observer.New(zap.WarnLevel) // it says that the password is wrong
+	w := &world{newRelayWith(t, newOrigin(), upstream.Options{
+		Logger:      zap.New(core),
+		Addresses:   cluster.Addrs(),
+		Credentials: func(context.Context) (string, string, error) { return "sidecar", *password.Load(), nil },
+	}), cluster}
+	// A master that the configured user has no connection to yet, and will get none to.
+	masters, err := cluster.Masters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := ""
+	for i := 0; key == ""; i++ {
+		if k := fmt.Sprintf("map:{%d}k", i); w.master(t, k).Addr() != masters[0].Addr() {
+			key = k
+		}
+	}
+	node := w.master(t, key)
+	c := w.connect(t)
+	do(t, c, "AUTH app secret", ok)
+	password.Store(&wrong)
+	large := strings.Repeat("x", 2<<20)
+	for _, commands := range [][]string{
+		{"MULTI", "SET " + key + " v", "EXEC"}, {"SET " + key + " v"}, {"SET " + key + " " + large}, {"BLMOVE " + key + " " + key + " LEFT LEFT 0"},
+	} {
+		send(t, c, commands...)
+		for range commands[1:] {
+			if got := read(t, c); got[0] != '+' {
+				t.Errorf("%.100q: %q", commands, got)
+			}
+		}
+		got := read(t, c)
+		prefix := "-UPSTREAMDOWN "
+		if commands[0] == "MULTI" {
+			prefix = "-EXECABORT Transaction discarded because the leases of its keys could not be removed: UPSTREAMDOWN "
+		}
+		if !strings.HasPrefix(got, prefix) {
+			t.Errorf("%.100q: %q", commands, got)
+		}
+		if got := node.MustDo(t, "EXISTS", key).Str; got != "0" {
+			t.Errorf("%.100q ran", commands)
+		}
+		// The transaction is over.
+		do(t, c, "GET {a}1", "$-1\r\n")
+		do(t, c, "EXEC", "-ERR EXEC without MULTI\r\n")
+	}
+	password.Store(&right)
+	poll(t, func() error {
+		if got, err := c.Do("SET", key, "v"); err != nil || string(got) != ok {
+			return fmt.Errorf("%q, %v", got, err)
+		}
+		return nil
+	})
+}
+
+// CLIENT CACHING is about the very next command: no void may come between.
+func TestAVoidDoesNotUseUpClientCaching(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, newOrigin(), redis.Addr())
+	redis.MustDo(t, "MSET", "map:k", "v", "map:l", "v")
+	c := r.connect3(t)
+	do(t, c, "CLIENT TRACKING ON OPTIN", ok)
+	do(t, c, "CLIENT CACHING YES", ok)
+	do(t, c, "EVAL return(redis.call('GET',KEYS[1])) 1 map:k", bulk("v"))
+	redis.MustDo(t, "SET", "map:k", "w")
+	untilIn(t, c, "map:k")
+}
