@@ -37,7 +37,7 @@ test: ## Unit tests, fuzz seeds and integration with real servers, with the race
 .PHONY: test-long
 test-long: ## Everything at full length: long tests, then each fuzz target for FUZZTIME
 	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
-	READTHROUGH_LONG=1 $(GO) test -race -tags long -count=1 -timeout 2h $(TESTFLAGS) ./...
+	READTHROUGH_LONG=1 $(GO) test -race -count=1 -timeout 2h $(TESTFLAGS) ./...
 	test/fuzz.sh $(FUZZTIME)
 
 .PHONY: fuzz

@@ -46,11 +46,27 @@ type Database struct {
 	ApplicationName string
 	// QueryMode is that of the connection string (default_query_exec_mode) where "", and CacheStatement where that has none.
 	QueryMode QueryMode
+
+	// Queue bounds the loads that run or wait for a connection; further ones are refused with ORIGINBUSY. 1024 where 0.
+	Queue int
+	// Breaker says when loads are refused without a try.
+	Breaker Breaker
+	// FailOpen bounds the loads that run at a time without a lease, because Redis fails: nothing keeps other pods from the same
+	// ones. Where 0 none are made.
+	FailOpen int
+}
+
+// Breaker says when an origin that fails is left alone.
+type Breaker struct {
+	Failures int           // in a row, after which it is; 0: never
+	Pause    time.Duration // before it is tried again; grows with every failure from then on. 1 s where 0
 }
 
 const (
 	defaultMaxConns = 2
 	defaultMaxIdle  = 30 * time.Second
+	defaultPause    = time.Second
+	defaultQueue    = 1024
 	maxLifetime     = time.Hour // of a connection, so that a moved database is found and its memory returned
 
 	// connectTimeout bounds one attempt to connect where the settings have no connect_timeout. The attempt goes on when the load
@@ -63,9 +79,12 @@ type database struct {
 	conf    Database
 	pool    *pgxpool.Pool
 	backoff backoff
+	breaker *breaker    // nil: none, nor do maps have theirs
 	unnamed atomic.Bool // named statements have failed: the server is behind a pooler
-	loads   int         // in flight; guarded by Resolver.mu
 	log     *zap.Logger
+
+	queued   atomic.Int64 // loads that run or wait
+	failOpen bound        // of loads without a lease
 
 	maxValue int // bytes
 }
@@ -82,6 +101,20 @@ func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Log
 	if d.conf.MaxIdle == 0 {
 		d.conf.MaxIdle = defaultMaxIdle
 	}
+	if conf.Queue < 0 || conf.FailOpen < 0 {
+		return nil, fmt.Errorf("origin %s: queue and failOpen must not be negative", conf.Name)
+	}
+	if d.conf.Queue == 0 {
+		d.conf.Queue = defaultQueue
+	}
+	d.failOpen = bound{max: conf.FailOpen, queue: d.conf.Queue}
+	if conf.Breaker.Failures < 0 || conf.Breaker.Pause < 0 || conf.Breaker.Pause > MaxPause {
+		return nil, fmt.Errorf("origin %s: breaker: failures must not be negative, nor pause longer than %s", conf.Name, MaxPause)
+	}
+	if d.conf.Breaker.Pause == 0 {
+		d.conf.Breaker.Pause = defaultPause
+	}
+	d.breaker = newBreaker(d.conf.Breaker.Failures, d.conf.Breaker.Pause, d.breakerChanged)
 	settings, err := d.settings(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("origin %s: %w", conf.Name, err)
@@ -110,6 +143,14 @@ func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Log
 		return nil, fmt.Errorf("origin %s: %w", conf.Name, err)
 	}
 	return d, nil
+}
+
+func (d *database) breakerChanged(open bool, r refusal) {
+	if open {
+		d.log.Warn("the origin is left alone", zap.Int("failures", r.failures), zap.Duration("next_try_in", r.next), zap.String("cause", oneLine(connectCause(r.cause))))
+	} else {
+		d.log.Info("the origin answers again")
+	}
 }
 
 // jitter lengthens a duration by a random part, of at most part.
@@ -174,7 +215,7 @@ func (d *database) settings(ctx context.Context) (_ *pgx.ConnConfig, err error) 
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
-	config.MaxProtocolMessageBodyLen = 2*d.maxValue + 4096 // bytea comes as hexadecimal digits
+	config.MaxProtocolMessageBodyLen = d.maxValue + 4096 // and the names of columns, the text of an error
 	config.Tracer = connectTracer{d}
 	config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
 		return &cancelHandler{conn: conn}
@@ -242,6 +283,10 @@ const (
 )
 
 // backoff spaces out attempts to connect to a database that cannot be reached: a thousand pods must not drown it as it comes back.
+//
+// It is about attempts, of which a load makes several as long as it has the time, so that a restart of the database costs a wait and no
+// errors. The breaker is about loads: when enough of them have failed in spite of that, they stop waiting. A probe of the breaker may
+// connect at once.
 type backoff struct {
 	mu       sync.Mutex
 	failures int       // since the last success
@@ -267,14 +312,17 @@ func (b *backoff) refuses() error {
 func (b *backoff) failed(cause error) (wait time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	wait = maxBackoff
-	if b.failures < 10 {
-		wait = min(maxBackoff, minBackoff<<b.failures)
-	}
-	wait -= time.Duration(rand.Int64N(int64(wait / 2)))
+	wait = growing(minBackoff, maxBackoff, b.failures)
 	b.failures++
 	b.until, b.cause = time.Now().Add(wait), cause
 	return wait
+}
+
+// dueNow ends the pause.
+func (b *backoff) dueNow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = time.Time{}
 }
 
 func (b *backoff) succeeded() {
@@ -296,15 +344,32 @@ func (b *backoff) state() (until time.Time, cause error) {
 // livePoll is how soon a load looks again for one of the connections that there are, when no more can be made.
 const livePoll = 5 * time.Millisecond
 
+// unavailable says that there is no connection.
+type unavailable struct {
+	code    Code
+	cause   error
+	reason  string
+	within  bool  // the map's timeout is part of the reason
+	outcome error // for the origin's breaker
+}
+
+// of tells it of a map.
+func (u *unavailable) of(m *Map) *Error {
+	if u.within {
+		return newError(u.code, m, u.cause, "%s in %s", u.reason, m.Timeout)
+	}
+	return newError(u.code, m, u.cause, "%s", u.reason)
+}
+
 // acquire returns a connection. As long as ctx lasts it waits for one to come free, and tries again to make one.
-func (d *database) acquire(ctx context.Context, m *Map) (*pgxpool.Conn, *Error) {
+func (d *database) acquire(ctx context.Context) (*pgxpool.Conn, *unavailable) {
 	for {
 		conn, err := d.pool.Acquire(ctx)
 		if err == nil {
 			return conn, nil
 		}
 		if ctx.Err() != nil {
-			return nil, d.acquireTimeout(ctx, m, err)
+			return nil, d.acquireTimeout(ctx, err)
 		}
 		var refused backoffError
 		if errors.As(err, &refused) {
@@ -317,29 +382,34 @@ func (d *database) acquire(ctx context.Context, m *Map) (*pgxpool.Conn, *Error) 
 		}
 		deadline, _ := ctx.Deadline()
 		if until.After(deadline) {
-			return nil, newError(CodeDown, m, err, "cannot connect to origin %s: %s", d.conf.Name, connectCause(err))
+			return nil, d.cannotConnect(err)
 		}
 		pause := time.NewTimer(max(time.Until(until), time.Millisecond))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
-			return nil, d.acquireTimeout(ctx, m, err)
+			return nil, d.acquireTimeout(ctx, err)
 		}
 	}
 }
 
+func (d *database) cannotConnect(err error) *unavailable {
+	return &unavailable{code: CodeDown, cause: err, reason: fmt.Sprintf("cannot connect to origin %s: %s", d.conf.Name, connectCause(err)), outcome: err}
+}
+
 // acquireTimeout tells why ctx ended before there was a connection.
-func (d *database) acquireTimeout(ctx context.Context, m *Map, err error) *Error {
+func (d *database) acquireTimeout(ctx context.Context, err error) *unavailable {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return newError(CodeDown, m, err, "the sidecar is shutting down")
+		return &unavailable{code: CodeDown, cause: err, reason: "the sidecar is shutting down", outcome: errNeither}
 	}
 	if _, cause := d.backoff.state(); cause != nil {
-		return newError(CodeDown, m, cause, "cannot connect to origin %s: %s", d.conf.Name, connectCause(cause))
+		return d.cannotConnect(cause)
 	}
 	stat := d.pool.Stat()
 	if stat.ConstructingConns() > 0 && stat.AcquiredConns() == 0 {
-		return newError(CodeDown, m, err, "cannot connect to origin %s in %s", d.conf.Name, m.Timeout)
+		// It may yet succeed: an origin that is far away needs longer for its first connection than a map may wait.
+		return &unavailable{code: CodeDown, cause: err, reason: "cannot connect to origin " + d.conf.Name, within: true, outcome: errNeither}
 	}
-	return newError(CodeBusy, m, err, "no connection to origin %s came free in %s", d.conf.Name, m.Timeout)
+	return &unavailable{code: CodeBusy, cause: err, reason: "no connection to origin " + d.conf.Name + " came free", within: true, outcome: errNeither}
 }

@@ -217,7 +217,6 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	u.RawQuery = "sslmode=verify-full" // without the authority
-	query.Timeout = 300 * time.Millisecond
 	r = newResolver(t, Database{URL: static(u.String())}, Options{}, query)
 	expect(t, r, "k", "-ORIGINDOWN map m: cannot connect to origin main: x509: certificate signed by unknown authority")
 }

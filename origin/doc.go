@@ -9,10 +9,14 @@
 //	explain.go               the same question, answered for people
 //	resolver.go              what a miss does: one load per key, shared by all who wait for it
 //	database.go              one PostgreSQL: its settings and its pool
-//	load.go, session.go      a load, as one round trip
+//	bound.go                 how many loads run or wait at a time
+//	breaker.go               when an origin, or a map, is left alone for a while
+//	load.go                  loads of many keys at once, and what becomes of them when a connection is lost
+//	session.go, batch.go     their one round trip over one connection
+//	value.go                 what their rows become
 //	cancel.go                a load whose time is up
 //	errors.go, sqlstate.go   what a client is told
 //	prepare.go               what a database says about the maps before they serve
 //
-// A miss goes Resolver.Get → Maps.Match → call → database.load → session.query → Cache.Fill → every waiter.
+// A miss goes Resolver.Get → Maps.Match → call → database.loadAll → session.load → Cache.Fill → every waiter.
 package origin

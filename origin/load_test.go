@@ -144,8 +144,8 @@ func TestLoadIsOneRoundTrip(t *testing.T) {
 func TestTimedOutLoadsLeaveNothingBehind(t *testing.T) {
 	db := harness.NewDatabase(t)
 	w := newWire(t, db.Server.Addr())
-	r := newResolver(t, Database{URL: static(through(t, db.URL(), w.Addr().String()))}, Options{WaitFactor: 1000},
-		Definition{Key: "slow:<x:int>", Query: "select pg_sleep(60), @x::int", Timeout: 20 * time.Millisecond},
+	r := newResolver(t, Database{URL: static(through(t, db.URL(), w.Addr().String()))}, Options{},
+		Definition{Key: "slow:<x:int>", Query: "select pg_sleep(60), @x::int", Timeout: 20 * time.Millisecond, Wait: 20 * time.Second},
 		Definition{Name: "quick", Key: "quick", Query: "select 1", Value: Column})
 	expect(t, r, "quick", "1")
 	before := w.accepted.Load()
@@ -282,7 +282,7 @@ func TestPgBouncer(t *testing.T) {
 	}
 	for _, mode := range []QueryMode{Exec, CacheDescribe, CacheStatement} { // the last finds out by itself
 		t.Run(string(mode), func(t *testing.T) {
-			r := newResolver(t, Database{URL: static(url), QueryMode: mode, MaxConns: 8}, Options{WaitFactor: 1000}, defs...)
+			r := newResolver(t, Database{URL: static(url), QueryMode: mode, MaxConns: 8}, Options{}, defs...)
 			var answers []<-chan Answer
 			for i := range 100 {
 				answers = append(answers, begin(r, fmt.Sprint(i+1)))

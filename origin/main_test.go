@@ -72,8 +72,8 @@ func newResolver(t testing.TB, db Database, opts Options, defs ...Definition) *R
 func begin(r *Resolver, key string) <-chan Answer {
 	answers := make(chan Answer, 1)
 	buf := []byte(key)
-	r.Get(buf, func(a Answer) { answers <- a })
-	clear(buf) // Get keeps nothing of it
+	r.Resolve([][]byte{buf}, WithLease, func(a []Answer) { answers <- a[0] })
+	clear(buf) // Resolve keeps nothing of it
 	return answers
 }
 
@@ -126,34 +126,6 @@ func eventually(t testing.TB, ready func() error) {
 	}
 }
 
-// memoryCache is a Cache that remembers. before, where there is one, runs first and may fail the fill.
-type memoryCache struct {
-	before func() error
-
-	mu     sync.Mutex
-	values map[string]string
-	ttls   []time.Duration
-}
-
-func (c *memoryCache) Fill(_ context.Context, key, value []byte, ttl time.Duration) (bool, error) {
-	if c.before != nil {
-		if err := c.before(); err != nil {
-			return false, err
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.ttls = append(c.ttls, ttl)
-	if _, exists := c.values[string(key)]; exists {
-		return false, nil
-	}
-	if c.values == nil {
-		c.values = map[string]string{}
-	}
-	c.values[string(key)] = string(value)
-	return true, nil
-}
-
 // counts is an Observer that remembers. panics makes it panic at the end of a load.
 type counts struct {
 	panics bool
@@ -163,10 +135,14 @@ type counts struct {
 	filled     map[FillOutcome]int
 	joined     int
 	suppressed map[Code]int
+	leased     map[LeaseOutcome]int
+	renewed    map[RenewalOutcome]int
+	again      int
 }
 
 func newCounts() *counts {
-	return &counts{loaded: map[Outcome]int{}, filled: map[FillOutcome]int{}, suppressed: map[Code]int{}}
+	return &counts{loaded: map[Outcome]int{}, filled: map[FillOutcome]int{}, suppressed: map[Code]int{},
+		leased: map[LeaseOutcome]int{}, renewed: map[RenewalOutcome]int{}}
 }
 
 func (c *counts) Loaded(_ string, o Outcome, _ time.Duration) {
@@ -184,6 +160,24 @@ func (c *counts) Filled(_ string, o FillOutcome) {
 	c.filled[o]++
 }
 
+func (c *counts) Leased(_ string, o LeaseOutcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leased[o]++
+}
+
+func (c *counts) Renewed(_ string, o RenewalOutcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.renewed[o]++
+}
+
+func (c *counts) StartedOver(_ string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.again += n
+}
+
 func (c *counts) Joined(string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,7 +193,7 @@ func (c *counts) Suppressed(_ string, code Code) {
 func (c *counts) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return fmt.Sprint(c.loaded, c.filled, c.joined, c.suppressed)
+	return fmt.Sprint(c.loaded, c.filled, c.joined, c.suppressed, c.leased, c.again)
 }
 
 // wire is a TCP proxy in front of a server that counts what passes, and can stop passing it on.

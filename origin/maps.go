@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 )
@@ -39,6 +40,12 @@ type Definition struct {
 	Jitter  float64       // 0 to 1: a TTL is shortened by a random part of at most this, so that keys do not expire together
 	Timeout time.Duration // of one load, at least 1 ms
 	OnError ErrorMode     // ErrorReply where ""
+
+	Missing  time.Duration // for how long all pods remember that there is no row; 0: not at all
+	Stale    time.Duration // for how long after its TTL a value is still served while it is loaded anew; 0: not at all
+	Wait     time.Duration // bounds a GET as a whole, at least Timeout; twice that where 0
+	MaxValue int           // bytes; a larger value is answered and not cached; 8 MiB where 0
+	Queue    int           // loads that run or wait at a time; 256 where 0
 }
 
 // DefinitionError is one mistake in a definition.
@@ -57,9 +64,12 @@ func (e *DefinitionError) Error() string {
 	return fmt.Sprintf("map %s: %s: %s", name, e.Field, e.Problem)
 }
 
-// Map is a definition, compiled. It never changes.
+// Map is a definition, compiled. It never changes, but for what is counted.
 type Map struct {
 	Definition
+	breaker *breaker     // of loads that have no answer in time
+	queued  atomic.Int64 // loads that run or wait
+
 	index   int // of the definition
 	pattern *pattern
 	query   string   // the definition's, with $n for @name
@@ -96,8 +106,9 @@ type Params [][]byte
 
 // Maps are all maps of a configuration. They never change.
 type Maps struct {
-	maps []*Map
-	root *node
+	maps  []*Map
+	root  *node
+	stale bool // one of them has values that are refreshed
 }
 
 // All returns the maps in the order of their definitions.
@@ -187,6 +198,30 @@ func (c *compiler) add(i int, d Definition) {
 	if d.Timeout < time.Millisecond || d.Timeout > maxTimeout {
 		problem("timeout", "is %s: write 1ms to %s, such as 250ms", d.Timeout, maxTimeout)
 	}
+	if d.Missing != 0 && d.Missing < time.Millisecond || d.Missing > maxMissing {
+		problem("missing", "is %s: write at most %s, such as 5s, or 0s to remember nothing", d.Missing, maxMissing)
+	}
+	if d.Stale != 0 && d.Stale < time.Millisecond || d.Stale > maxStale {
+		problem("stale", "is %s: write at most %s, such as 10m, or 0s to serve nothing past its ttl", d.Stale, maxStale)
+	}
+	if d.Wait == 0 {
+		d.Wait = 2 * d.Timeout
+	}
+	if d.Wait < d.Timeout || d.Wait > 2*maxTimeout {
+		problem("wait", "is %s: write the timeout, %s, or more, up to %s", d.Wait, d.Timeout, 2*maxTimeout)
+	}
+	if d.MaxValue == 0 {
+		d.MaxValue = defaultMapValue
+	}
+	if d.MaxValue < 0 || d.MaxValue > defaultMaxValue {
+		problem("maxValue", "is %d bytes: write 1 to %d, such as 8MiB", d.MaxValue, defaultMaxValue)
+	}
+	if d.Queue == 0 {
+		d.Queue = defaultMapQueue
+	}
+	if d.Queue < 0 || d.Queue > maxQueue {
+		problem("queue", "is %d: write 1 to %d", d.Queue, maxQueue)
+	}
 
 	pattern, err := parsePattern(d.Key)
 	for _, err := range unjoin(err) {
@@ -199,7 +234,7 @@ func (c *compiler) add(i int, d Definition) {
 	if err != nil || queryErr != nil {
 		return
 	}
-	m := &Map{Definition: d, index: i, pattern: pattern, query: query.sql, load: wrap(d.Value, query.sql), names: query.params}
+	m := &Map{Definition: d, breaker: newBreaker(mapFailures, time.Second, nil), index: i, pattern: pattern, query: query.sql, load: wrap(d.Value, query.sql), names: query.params}
 	captures := pattern.captures()
 	for _, name := range query.params {
 		arg := slices.IndexFunc(captures, func(c Capture) bool { return c.Name == name })
@@ -210,11 +245,21 @@ func (c *compiler) add(i int, d Definition) {
 		m.args = append(m.args, arg)
 	}
 	c.maps.maps = append(c.maps.maps, m)
+	c.maps.stale = c.maps.stale || m.Stale > 0
 	c.maps.root.insert(pattern, m)
 }
 
-// maxTimeout keeps a timeout within PostgreSQL's statement_timeout, and within reason.
-const maxTimeout = time.Hour
+const (
+	// maxTimeout keeps a timeout within PostgreSQL's statement_timeout, and within reason.
+	maxTimeout = time.Hour
+	// maxMissing: a row that is inserted past the sidecars shows after it.
+	maxMissing = time.Hour
+	maxStale   = 365 * 24 * time.Hour
+
+	defaultMapValue = 8 << 20
+	defaultMapQueue = 256
+	maxQueue        = 100_000
+)
 
 // wrap lets PostgreSQL make the value of a query. The newline ends a comment at the query's end; the limit bounds what more than
 // one row, an error, can cost.

@@ -1,32 +1,18 @@
 package origin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"readthrough/internal/lease"
 )
-
-// Cache is where a loaded value goes. Whether a key may be filled is its business: it may refuse.
-type Cache interface {
-	// Fill stores the value under the key where the key does not exist. stored is false where it does. It must be safe for
-	// concurrent use, and keep neither key nor value.
-	Fill(ctx context.Context, key, value []byte, ttl time.Duration) (stored bool, err error)
-}
-
-// Answer is what becomes of a GET that missed.
-type Answer struct {
-	Value []byte // shared by all who waited for it: not to be changed
-	Found bool   // false where no row, or no map, has the key
-	Err   error  // an *Error, or nil
-}
 
 // Outcome is how a load ended, for metrics.
 type Outcome string
@@ -44,40 +30,61 @@ const (
 type FillOutcome string
 
 const (
-	FillStored  FillOutcome = "stored"
-	FillRefused FillOutcome = "refused" // the key exists by now
-	FillFailed  FillOutcome = "failed"
+	FillStored   FillOutcome = "stored"
+	FillMissing  FillOutcome = "missing" // no row: that is remembered
+	FillRefused  FillOutcome = "refused" // the right to it is gone: somebody has written meanwhile
+	FillFailed   FillOutcome = "failed"
+	FillTooLarge FillOutcome = "too_large" // more than maxValue: it was not tried
+)
+
+// LeaseOutcome is what Redis said to an acquire, for metrics.
+type LeaseOutcome string
+
+const (
+	LeaseGranted LeaseOutcome = "granted"
+	LeaseHit     LeaseOutcome = "hit"     // somebody has filled it in meanwhile
+	LeaseMissing LeaseOutcome = "missing" // it is known not to exist
+	LeaseWaits   LeaseOutcome = "waits"   // another pod loads it
+	LeaseMoving  LeaseOutcome = "moving"  // its slot is on its way: loaded without a lease
+	LeaseNone    LeaseOutcome = "none"    // the key can have none: the same
+	LeaseRefused LeaseOutcome = "refused" // Redis refuses to write: the same, within the bound of failOpen
+	LeaseFailed  LeaseOutcome = "failed"  // Redis does not answer: the same
+)
+
+// RenewalOutcome is how the renewal of a value past its time ended, for metrics.
+type RenewalOutcome string
+
+const (
+	RenewalStored  RenewalOutcome = "stored"
+	RenewalRefused RenewalOutcome = "refused" // somebody has written meanwhile
+	RenewalFailed  RenewalOutcome = "failed"  // the value stays
 )
 
 // Observer counts what happens. It is called from many goroutines, and must not block.
 type Observer interface {
 	Loaded(mapName string, outcome Outcome, took time.Duration)
 	Filled(mapName string, outcome FillOutcome)
+	Leased(mapName string, outcome LeaseOutcome)
+	Renewed(mapName string, outcome RenewalOutcome)
 	Joined(mapName string)             // a GET waits for a load that another one began
+	StartedOver(mapName string, n int) // so many GETs waited for a load whose value could be too old for them
 	Suppressed(mapName string, c Code) // an error was answered as not found (onError: nil)
 }
 
 // Options are what a Resolver works with.
 type Options struct {
-	Databases []Database // at least one; the first is that of maps without an origin
-	Maps      *Maps      // required
-	Cache     Cache      // nil: nothing is filled
+	Databases []Database   // at least one; the first is that of maps without an origin
+	Maps      *Maps        // required
+	Leases    lease.Leases // nil: nothing is filled in
 	Log       *zap.Logger
 	Observer  Observer
 
-	// WaitFactor bounds a GET as a whole, as a multiple of its map's timeout, which bounds one load; 2 where 0.
-	WaitFactor float64
-	// MaxLoads bounds the loads of one database that run or wait for a connection; further ones are refused with ORIGINBUSY.
-	// 1024 where 0.
-	MaxLoads int
-	// MaxValue bounds a value, in bytes; a larger one is an error of its map. 16 MiB where 0.
+	// MaxValue bounds what is read of a value, in bytes; a larger one is an error of its map. 64 MiB where 0.
 	MaxValue int
 }
 
 const (
-	defaultWaitFactor = 2
-	defaultMaxLoads   = 1024
-	defaultMaxValue   = 16 << 20
+	defaultMaxValue = 64 << 20
 
 	// settingsTimeout bounds reading the connection settings when a Resolver is made.
 	settingsTimeout = 10 * time.Second
@@ -103,35 +110,10 @@ type Resolver struct {
 	cancel     context.CancelFunc
 	running    sync.WaitGroup // loads
 
-	mu     sync.Mutex // guards what is below, and the fields of calls and waiters that say so
-	calls  map[callKey]*call
-	closed bool
-}
-
-// callKey holds the map besides the key: after a change of the maps nobody joins a load of before.
-type callKey struct {
-	m   *Map
-	key string
-}
-
-// call is one load and those who wait for it.
-type call struct {
-	m      *Map
-	db     *database
-	key    []byte
-	params Params // views of key
-
-	waiters []*waiter // guarded by Resolver.mu
-	fills   bool      // guarded by Resolver.mu: one of them wants it filled in
-	value   *Answer   // guarded by Resolver.mu: what was loaded, while it is being filled in
-	ended   bool      // guarded by Resolver.mu
-}
-
-// waiter is one GET.
-type waiter struct {
-	done     func(Answer)
-	timer    *time.Timer
-	answered bool // guarded by Resolver.mu
+	mu       sync.Mutex       // guards what is below, and the fields of calls and waiters that say so
+	calls    map[string]*call // by key
+	renewals renewals
+	closed   bool
 }
 
 // NewResolver reads the connection settings, but connects to nothing. The error joins all that is wrong. Close it after use.
@@ -142,24 +124,19 @@ func NewResolver(opts Options) (*Resolver, error) {
 	if opts.Observer == nil {
 		opts.Observer = noObserver{}
 	}
-	if opts.WaitFactor == 0 {
-		opts.WaitFactor = defaultWaitFactor
-	}
-	if opts.MaxLoads == 0 {
-		opts.MaxLoads = defaultMaxLoads
-	}
 	if opts.MaxValue == 0 {
 		opts.MaxValue = defaultMaxValue
 	}
 	var errs []error
-	if opts.WaitFactor < 1 || opts.MaxLoads < 0 || opts.MaxValue < 0 {
-		errs = append(errs, errors.New("origin: the wait factor must be at least 1, the bounds of loads and values positive"))
+	if opts.MaxValue < 0 {
+		errs = append(errs, errors.New("origin: the bound of values must be positive"))
 	}
 	if len(opts.Databases) == 0 {
 		errs = append(errs, errors.New("origins: none is configured, at least one is needed"))
 	}
 
-	r := &Resolver{opts: opts, databases: map[string]*database{}, calls: map[callKey]*call{}}
+	r := &Resolver{opts: opts, databases: map[string]*database{}, calls: map[string]*call{}}
+	r.renewals = renewals{busy: map[string]struct{}{}, rested: map[string]time.Time{}}
 	r.failures = opts.Log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, failureLogInterval, 1, 0)
 	}))
@@ -230,107 +207,6 @@ func (r *Resolver) Mapped(key []byte) bool {
 	return r.maps.Load().match(key, &spans) != nil
 }
 
-// Get answers a GET of a key that Redis does not have. It never blocks, and keeps nothing of key. done is called once, from any
-// goroutine, and before Get returns where there is nothing to wait for; it must not block either.
-func (r *Resolver) Get(key []byte, done func(Answer)) { r.get(key, true, done) }
-
-// Load is Get without the fill, for those to whom a change of the key in Redis would mean something. Others who wait for the same
-// load may have it filled in.
-func (r *Resolver) Load(key []byte, done func(Answer)) { r.get(key, false, done) }
-
-func (r *Resolver) get(key []byte, fills bool, done func(Answer)) {
-	key = bytes.Clone(key)
-	m, params, ok := r.maps.Load().Match(key)
-	if !ok {
-		done(Answer{})
-		return
-	}
-	if err := r.join(m, key, params, fills, done); err != nil {
-		done(r.answer(m, Answer{Err: err}))
-	}
-}
-
-// join lets done wait for the call for the key, and begins one where there is none.
-func (r *Resolver) join(m *Map, key []byte, params Params, fills bool, done func(Answer)) *Error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return newError(CodeDown, m, nil, "the sidecar is shutting down")
-	}
-	c := r.calls[callKey{m, string(key)}]
-	if c == nil {
-		db := r.database(m)
-		if db.loads >= r.opts.MaxLoads {
-			r.opts.Observer.Loaded(m.Name, OutcomeBusy, 0)
-			return newError(CodeBusy, m, nil, "%d loads from origin %s are under way", db.loads, db.conf.Name)
-		}
-		db.loads++
-		c = &call{m: m, db: db, key: key, params: params}
-		r.calls[callKey{m, string(key)}] = c
-		r.running.Add(1)
-		go r.run(c)
-	} else {
-		r.opts.Observer.Joined(m.Name)
-	}
-	c.fills = c.fills || fills
-	w := &waiter{done: done}
-	wait := time.Duration(r.opts.WaitFactor * float64(m.Timeout))
-	w.timer = time.AfterFunc(wait, func() { r.giveUp(c, w, wait) })
-	c.waiters = append(c.waiters, w)
-	return nil
-}
-
-// run is the goroutine of a call. Whatever happens, everybody gets an answer.
-func (r *Resolver) run(c *call) {
-	defer r.running.Done()
-	defer func() {
-		r.mu.Lock()
-		c.db.loads--
-		r.mu.Unlock()
-	}()
-	defer func() {
-		if p := recover(); p != nil {
-			r.opts.Log.Error("panic in a load", zap.String("map", c.m.Name), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
-			r.end(c, Answer{Err: newError(CodeError, c.m, fmt.Errorf("panic: %v", p), "internal error")})
-		}
-	}()
-
-	value, failure := r.load(c)
-	if failure != nil {
-		r.end(c, Answer{Err: failure})
-		return
-	}
-	answer := Answer{Value: value, Found: value != nil}
-	if answer.Found && r.opts.Cache != nil && r.filling(c, answer) {
-		r.fill(c, value)
-	}
-	r.end(c, answer)
-}
-
-// load asks the database, bounded by the map's timeout.
-func (r *Resolver) load(c *call) ([]byte, *Error) {
-	ctx, cancel := context.WithTimeout(r.background, c.m.Timeout)
-	defer cancel()
-	late := time.AfterFunc(c.m.Timeout+lateness, func() {
-		r.end(c, Answer{Err: timeoutError(c.m, c.m.Timeout, context.DeadlineExceeded)})
-	})
-	defer late.Stop()
-
-	began := time.Now()
-	value, failure := c.db.load(ctx, c.m, c.params)
-	took := time.Since(began)
-	switch {
-	case failure != nil:
-		r.opts.Observer.Loaded(c.m.Name, failure.outcome(), took)
-		r.logFailure(c.m, failure)
-	case value == nil:
-		r.opts.Observer.Loaded(c.m.Name, OutcomeNone, took)
-	default:
-		r.opts.Observer.Loaded(c.m.Name, OutcomeFound, took)
-	}
-	return value, failure
-}
-
 func (e *Error) outcome() Outcome {
 	switch e.Code {
 	case CodeTimeout:
@@ -344,78 +220,8 @@ func (e *Error) outcome() Outcome {
 	}
 }
 
-// filling notes the value while it is being filled in: a waiter whose time is up gets it, and not an error. It reports whether
-// anybody wants that and still cares: the value of a load that came too late is not filled in.
-func (r *Resolver) filling(c *call, answer Answer) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	c.value = &answer
-	return c.fills && !c.ended
-}
-
-// fill puts the value into the cache. It comes before the answer, so that who has the answer finds it in Redis; its failure is
-// counted and goes no further.
-func (r *Resolver) fill(c *call, value []byte) {
-	ctx, cancel := context.WithTimeout(r.background, c.m.Timeout)
-	defer cancel()
-	stored, err := r.opts.Cache.Fill(ctx, c.key, value, c.m.expiry())
-	switch {
-	case err != nil:
-		r.opts.Observer.Filled(c.m.Name, FillFailed)
-		r.opts.Log.Debug("fill failed", zap.String("map", c.m.Name), zap.Error(err))
-	case stored:
-		r.opts.Observer.Filled(c.m.Name, FillStored)
-	default:
-		r.opts.Observer.Filled(c.m.Name, FillRefused)
-	}
-}
-
-// end answers everybody who waits for the call, the first time that it is called. Nobody can join after it.
-func (r *Resolver) end(c *call, answer Answer) {
-	r.mu.Lock()
-	if c.ended {
-		r.mu.Unlock()
-		return
-	}
-	if c.value != nil {
-		answer = *c.value // a panic after the value was there does not take it back
-	}
-	c.ended = true
-	delete(r.calls, callKey{c.m, string(c.key)})
-	var waiting []*waiter
-	for _, w := range c.waiters {
-		if !w.answered {
-			w.answered = true
-			waiting = append(waiting, w)
-		}
-	}
-	c.waiters = nil
-	r.mu.Unlock()
-
-	for _, w := range waiting {
-		w.timer.Stop()
-		w.done(r.answer(c.m, answer))
-	}
-}
-
-// giveUp answers one waiter whose time is up. The load goes on for the others.
-func (r *Resolver) giveUp(c *call, w *waiter, waited time.Duration) {
-	r.mu.Lock()
-	if w.answered {
-		r.mu.Unlock()
-		return
-	}
-	w.answered = true
-	answer := Answer{Err: timeoutError(c.m, waited, context.DeadlineExceeded)}
-	if c.value != nil {
-		answer = *c.value
-	}
-	r.mu.Unlock()
-	w.done(r.answer(c.m, answer))
-}
-
-// answer applies the map's onError.
-func (r *Resolver) answer(m *Map, a Answer) Answer {
+// softened applies the map's onError.
+func (r *Resolver) softened(m *Map, a Answer) Answer {
 	var failure *Error
 	if m.OnError == ErrorNil && errors.As(a.Err, &failure) {
 		r.opts.Observer.Suppressed(m.Name, failure.Code)
@@ -472,5 +278,8 @@ type noObserver struct{}
 
 func (noObserver) Loaded(string, Outcome, time.Duration) {}
 func (noObserver) Filled(string, FillOutcome)            {}
+func (noObserver) Leased(string, LeaseOutcome)           {}
+func (noObserver) Renewed(string, RenewalOutcome)        {}
 func (noObserver) Joined(string)                         {}
+func (noObserver) StartedOver(string, int)               {}
 func (noObserver) Suppressed(string, Code)               {}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -51,8 +52,8 @@ func waitForLock(t *testing.T, db *harness.Database, n int) {
 
 func TestConcurrentMissesShareOneLoad(t *testing.T) {
 	db := harness.NewDatabase(t)
-	cache, counts := &memoryCache{}, newCounts()
-	r := newResolver(t, Database{URL: static(db.URL())}, Options{Cache: cache, Observer: counts},
+	l, counts := newLeases(t), newCounts()
+	r := newResolver(t, Database{URL: static(db.URL())}, Options{Leases: l, Observer: counts},
 		Definition{Key: "k:<x:int>", Query: gatedQuery, TTL: time.Hour, Jitter: 0.1})
 	open := closeGate(t, db)
 	var answers []<-chan Answer
@@ -66,34 +67,32 @@ func TestConcurrentMissesShareOneLoad(t *testing.T) {
 			t.Fatalf("got %s", got)
 		}
 	}
-	if got, want := counts.String(), "map[found:1] map[stored:1] 999 map[]"; got != want {
+	if got, want := counts.String(), "map[found:1] map[stored:1] 999 map[] map[granted:1] 0"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if got := cache.values["k:1"]; got != `{"x":1}` {
-		t.Errorf("filled %q", got)
+	l.holds("k:1", `{"x":1}`)
+	if left, _ := strconv.Atoi(l.say("TTL", "k:1")); left > 3600 || left < 3600*9/10-10 {
+		t.Errorf("%d s to live are not within the jitter", left)
 	}
-	if ttl := cache.ttls[0]; ttl > time.Hour || ttl < 54*time.Minute {
-		t.Errorf("TTL %s is not within its jitter", ttl)
-	}
-	expect(t, r, "k:1", `{"x":1}`) // a new call: Redis is asked before it, not here
-	if got, want := counts.String(), "map[found:2] map[refused:1 stored:1] 999 map[]"; got != want {
+	expect(t, r, "k:1", `{"x":1}`) // a new call, to which Redis says that it has the value
+	if got, want := counts.String(), "map[found:1] map[stored:1] 999 map[] map[granted:1 hit:1] 0"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-func TestNoRowIsNotFilled(t *testing.T) {
+func TestNoRow(t *testing.T) {
 	db := harness.NewDatabase(t)
-	cache, counts := &memoryCache{}, newCounts()
-	r := newResolver(t, Database{URL: static(db.URL())}, Options{Cache: cache, Observer: counts},
+	l, counts := newLeases(t), newCounts()
+	r := newResolver(t, Database{URL: static(db.URL())}, Options{Leases: l, Observer: counts},
 		Definition{Key: "k:<x:int>", Query: "select 1 as one where @x = 1"})
 	expect(t, r, "k:2", "nil")
 	expect(t, r, "unmapped", "nil")
 	expect(t, r, "k:x", "nil")
-	if got, want := counts.String(), "map[none:1] map[] 0 map[]"; got != want || cache.values != nil {
-		t.Errorf("got %s and %v, want %s and no fill", got, cache.values, want)
+	if got, want := counts.String(), "map[none:1] map[] 0 map[] map[granted:1] 0"; got != want || l.say("DBSIZE") != "0" {
+		t.Errorf("got %s and %s keys, want %s and none", got, l.say("DBSIZE"), want)
 	}
 	if !r.Mapped([]byte("k:2")) || r.Mapped([]byte("k:x")) {
-		t.Error("Mapped does not agree with Get")
+		t.Error("Mapped does not agree with Resolve")
 	}
 	key := []byte("k:12345")
 	if n := testing.AllocsPerRun(100, func() { r.Mapped(key) }); n != 0 {
@@ -108,8 +107,15 @@ func TestFailedFillDoesNotFailTheAnswer(t *testing.T) {
 		"panic": func() error { panic("as the test wants it") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newResolver(t, Database{URL: static(db.URL())}, Options{Cache: &memoryCache{before: before}},
-				Definition{Key: "k", Query: "select 1 as one"})
+			l := newLeases(t)
+			l.hook(func(what string) error {
+				if what != "fill" {
+					return nil
+				}
+				l.void("k") // so that the next one need not wait
+				return before()
+			}, nil)
+			r := newResolver(t, Database{URL: static(db.URL())}, Options{Leases: l}, Definition{Key: "k", Query: "select 1 as one"})
 			expect(t, r, "k", `{"one":1}`)
 			expect(t, r, "k", `{"one":1}`)
 		})
@@ -118,23 +124,21 @@ func TestFailedFillDoesNotFailTheAnswer(t *testing.T) {
 
 func TestWaiterHasItsOwnDeadline(t *testing.T) {
 	db := harness.NewDatabase(t)
-	release := make(chan struct{})
+	l, release := newLeases(t), make(chan struct{})
 	defer close(release)
-	counts := newCounts()
-	r := newResolver(t, Database{URL: static(db.URL())}, Options{
-		Cache:      &memoryCache{before: func() error { <-release; return nil }},
-		Observer:   counts,
-		WaitFactor: 1,
-	}, Definition{Key: "k", Query: "select 1 as one", Timeout: 300 * time.Millisecond})
-	// The fill hangs. Whose time is up gets the value that there is; the call goes on.
+	l.hook(func(what string) error {
+		if what == "fill" {
+			<-release
+		}
+		return nil
+	}, nil)
+	r := newResolver(t, Database{URL: static(db.URL())}, Options{Leases: l},
+		Definition{Key: "k", Query: "select 1 as one", Timeout: 300 * time.Millisecond, Wait: 300 * time.Millisecond})
+	// The fill hangs. Whose time is up gets the value that there is.
 	began := time.Now()
 	expect(t, r, "k", `{"one":1}`)
 	if took := time.Since(began); took < 300*time.Millisecond {
 		t.Errorf("answered after %s, the fill was not waited for", took)
-	}
-	expect(t, r, "k", `{"one":1}`)
-	if got, want := counts.String(), "map[found:1] map[] 1 map[]"; got != want {
-		t.Errorf("got %s, want %s: the second must have joined", got, want)
 	}
 }
 
@@ -146,11 +150,10 @@ func TestWaiterThatGivesUpCancelsNobody(t *testing.T) {
 	first, second := begin(r, "k:1"), begin(r, "k:1")
 	waitForLock(t, db, 1)
 	r.mu.Lock()
-	c := r.calls[callKey{r.Maps().All()[0], "k:1"}]
-	impatient := c.waiters[0]
+	impatient := r.calls["k:1"].waiters[0]
 	r.mu.Unlock()
-	r.giveUp(c, impatient, time.Minute)
-	if got := show(await(t, first)); got != "-ORIGINTIMEOUT map m: no answer in 1m0s" {
+	r.giveUp(impatient, r.Maps().All()[0])
+	if got := show(await(t, first)); got != "-ORIGINTIMEOUT map m: no answer in 40s" {
 		t.Errorf("got %s", got)
 	}
 	open()
@@ -187,7 +190,7 @@ func TestOnErrorNil(t *testing.T) {
 		Definition{Key: "k:<x:int>", Query: "select 1 / @x::int as q", OnError: ErrorNil})
 	expect(t, r, "k:0", "nil")
 	expect(t, r, "k:1", `{"q":1}`)
-	if got, want := counts.String(), "map[error:1 found:1] map[] 0 map[ORIGINERR:1]"; got != want {
+	if got, want := counts.String(), "map[error:1 found:1] map[] 0 map[ORIGINERR:1] map[] 0"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -216,7 +219,7 @@ func TestSetMaps(t *testing.T) {
 func TestTooManyLoads(t *testing.T) {
 	db := harness.NewDatabase(t)
 	counts := newCounts()
-	r := newResolver(t, Database{URL: static(db.URL()), MaxConns: 1}, Options{Observer: counts, MaxLoads: 2},
+	r := newResolver(t, Database{URL: static(db.URL()), MaxConns: 1, Queue: 2}, Options{Observer: counts},
 		Definition{Key: "k:<x:int>", Query: gatedQuery},
 		Definition{Name: "hasty", Key: "hasty", Query: "select 1 as one", Timeout: 50 * time.Millisecond})
 	open := closeGate(t, db)
@@ -229,10 +232,8 @@ func TestTooManyLoads(t *testing.T) {
 		return nil
 	})
 	eventually(t, func() error { // the load that gave up is counted until its goroutine ends
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.first.loads != 1 {
-			return fmt.Errorf("%d loads", r.first.loads)
+		if n := r.first.queued.Load(); n != 1 {
+			return fmt.Errorf("%d loads", n)
 		}
 		return nil
 	})
@@ -253,6 +254,27 @@ func TestTooManyLoads(t *testing.T) {
 	if counts.loaded[OutcomeBusy] < 2 || counts.loaded[OutcomeFound] != 3 {
 		t.Errorf("got %s", counts)
 	}
+}
+
+// One map's loads leave room for those of another.
+func TestTooManyLoadsOfAMap(t *testing.T) {
+	db := harness.NewDatabase(t)
+	r := newResolver(t, Database{URL: static(db.URL()), MaxConns: 2}, Options{},
+		Definition{Key: "k:<x:int>", Query: gatedQuery, Queue: 1},
+		Definition{Name: "other", Key: "other", Query: "select 1 as one"})
+	open := closeGate(t, db)
+	first := begin(r, "k:1")
+	waitForLock(t, db, 1)
+	joined := begin(r, "k:1") // no load more
+	expect(t, r, "k:2", "-ORIGINBUSY map m: 1 loads of this map are under way")
+	expect(t, r, "other", `{"one":1}`)
+	open()
+	for _, a := range []<-chan Answer{first, joined} {
+		if got := show(await(t, a)); got != `{"x":1}` {
+			t.Errorf("got %s", got)
+		}
+	}
+	expect(t, r, "k:2", `{"x":2}`)
 }
 
 func TestCloseWaitsForLoads(t *testing.T) {
@@ -313,22 +335,22 @@ func TestErrorIsOneLine(t *testing.T) {
 	}
 }
 
-// Load fills nothing, unless somebody who wants that waits for the same load.
-func TestLoadDoesNotFill(t *testing.T) {
-	db := harness.NewDatabase(t)
-	cache := &memoryCache{}
-	r := newResolver(t, Database{URL: static(db.URL())}, Options{Cache: cache},
-		Definition{Key: "k:<x:int>", Query: "select @x as x from pg_sleep(0.2)", Value: "column"})
+// Where a change of the key would mean something, nothing is filled in, unless somebody who wants that waits for the same load.
+func TestWithoutFill(t *testing.T) {
+	g := newGated(t, Definition{})
 	load := func(key string) <-chan Answer {
 		answers := make(chan Answer, 1)
-		r.Load([]byte(key), func(a Answer) { answers <- a })
+		g.Resolve([][]byte{[]byte(key)}, WithoutFill, func(a []Answer) { answers <- a[0] })
 		return answers
 	}
-	if got := show(await(t, load("k:1"))); got != "1" || len(cache.values) != 0 {
-		t.Fatalf("Load: %s, and %v is filled in", got, cache.values)
+	first := load("k:1")
+	waitForLock(t, g.db, 1)
+	late := load("k:1") // joined after the query was sent
+	g.open()
+	g.want("a load", first, "old")
+	g.want("one after it", late, "old")
+	if g.acquires.Load() != 0 || g.counts.again != 1 {
+		t.Errorf("%d acquires, %d started over", g.acquires.Load(), g.counts.again)
 	}
-	first, second := load("k:2"), begin(r, "k:2")
-	if a, b := show(await(t, first)), show(await(t, second)); a != "2" || b != "2" || len(cache.values) != 1 {
-		t.Fatalf("Load and Get: %s and %s, and %v is filled in", a, b, cache.values)
-	}
+	g.holds("k:1", "")
 }

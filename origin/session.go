@@ -2,17 +2,12 @@ package origin
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -58,29 +53,57 @@ const settingsQuery = `select set_config('statement_timeout', $1, true), set_con
 	`set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true), ` +
 	`set_config('standard_conforming_strings', 'on', true)`
 
-// load returns the value of a key, nil where there is none. A plan that no longer fits its table ("cached plan must not change
-// result type"), and a named statement that is not there because a pooler stands between, is tried once more.
-func (s *session) load(ctx context.Context, m *Map, params Params) ([]byte, error) {
-	stale := s.prepared[m.load]
-	value, err := s.roundTrip(ctx, m, params)
+// load asks for all queries in one round trip. Those that are not answered after it have not been, because the connection was lost or
+// could not be used: lost says why. What may do better at once is tried once more, in a second round trip.
+func (s *session) load(ctx context.Context, queries []*query, room *room) (lost error) {
+	lost = s.roundTrip(ctx, queries, room)
 	s.used = true
+	var again []*query
+	for _, q := range queries {
+		if s.worthAgain(q) {
+			*q = query{loadItem: q.loadItem, again: true, err: lost, outcome: errNeither}
+			again = append(again, q)
+		}
+	}
+	if lost != nil || len(again) == 0 {
+		return lost
+	}
+	return s.roundTrip(ctx, again, room)
+}
 
+// worthAgain reports whether a query has failed with what a second try may not meet, and prepares for that one:
+//   - a plan that no longer fits its table ("cached plan must not change result type");
+//   - a named statement that is not there, because a pooler stands between;
+//   - a transaction that had to give way to others.
+//
+// An integer that does not fit is no failure.
+func (s *session) worthAgain(q *query) bool {
 	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) || s.conn.IsClosed() {
-		return value, err
+	if !errors.As(q.err, &pgErr) {
+		return false
 	}
-	switch {
-	case pgErr.Code == stateFeatureNotSupported && stale != nil:
-		s.forget(m.load)
-		delete(s.checked, m)
-	case s.named && (pgErr.Code == stateNoSuchStatement || pgErr.Code == stateDuplicateStatement):
+	switch pgErr.Code {
+	case stateFeatureNotSupported:
+		if !q.planned {
+			return false
+		}
+		s.forget(q.m.load)
+		delete(s.checked, q.m)
+	case stateNoSuchStatement, stateDuplicateStatement:
+		if !q.named {
+			return false
+		}
 		s.named, s.pooled = false, true
-	case pgErr.Code == stateNumericOutOfRange && !s.fits(m, params):
-		return nil, nil
+	case stateSerializationFailure, stateDeadlock:
+	case stateNumericOutOfRange:
+		if !s.fits(q.m, q.params) {
+			q.err = nil
+		}
+		return false
 	default:
-		return value, err
+		return false
 	}
-	return s.roundTrip(ctx, m, params)
+	return !q.again
 }
 
 // fits reports whether the integers of a key fit the types that PostgreSQL gave the query's parameters. One that does not can be
@@ -113,211 +136,10 @@ func (s *session) fits(m *Map, params Params) bool {
 	return true
 }
 
-// roundTrip sends a whole transaction at once and then reads what comes:
-//
-//	begin read only; set_config(…); [describe the query]; query; sync; commit; sync
-//
-// The first time that a map is loaded over this connection, its query is described too, without what is wrapped round it: its
-// columns must have different names, and the types of its parameters are learnt. After an error the server skips to the first
-// sync, and the commit then rolls back: the connection survives, without another round trip.
-func (s *session) roundTrip(ctx context.Context, m *Map, params Params) (value []byte, err error) {
-	if !s.fits(m, params) {
-		return nil, nil
-	}
-	args := make([][]byte, len(m.args))
-	for i, capture := range m.args {
-		args[i] = params[capture]
-	}
-
-	b := batch{session: s, pipeline: s.conn.StartPipeline(ctx)}
-	b.giveBack()
-	b.pipeline.SendQueryParams("begin read only", nil, nil, nil, nil)
-	b.expect(nil)
-	b.query(settingsQuery, [][]byte{statementTimeout(ctx)}, nil)
-	if s.checked[m] == nil {
-		b.pipeline.SendPrepare("", m.query, nil)
-		b.expect(func(result any) error {
-			description := result.(*pgconn.StatementDescription)
-			if err := m.check(description.Fields); err != nil {
-				return err
-			}
-			s.checked[m] = description
-			return nil
-		})
-	}
-	b.query(m.load, args, func(result any) (err error) {
-		value, err = m.read(result.(*pgconn.ResultReader))
-		return err
-	})
-	b.pipeline.SendPipelineSync()
-	b.pipeline.SendQueryParams("commit", nil, nil, nil, nil)
-	if err := b.run(); err != nil {
-		return nil, err
-	}
-	return value, nil
-}
-
-// statementTimeout is what is left of ctx, in milliseconds: the server's own clock ends a query first, without another connection
-// for a cancel request.
-func statementTimeout(ctx context.Context) []byte {
-	deadline, _ := ctx.Deadline()
-	left := time.Until(deadline) + time.Millisecond - 1
-	return strconv.AppendInt(nil, max(1, left.Milliseconds()), 10)
-}
-
-// batch collects what is sent in one go, with what to do with each result.
-type batch struct {
-	session  *session
-	pipeline *pgconn.Pipeline
-	handlers []func(result any) error
-}
-
-// expect notes that what was sent last has a result. A nil handler drops it.
-func (b *batch) expect(handler func(result any) error) {
-	b.handlers = append(b.handlers, handler)
-}
-
-// query sends a query by its text, or by a name under which it is prepared where it is not yet.
-func (b *batch) query(sql string, args [][]byte, handler func(result any) error) {
-	s := b.session
-	if !s.named {
-		b.pipeline.SendQueryParams(sql, args, nil, nil, nil)
-		b.expect(handler)
-		return
-	}
-	s.clock++
-	statement := s.prepared[sql]
-	if statement == nil {
-		statement = &prepared{name: statementName(sql)}
-		b.pipeline.SendPrepare(statement.name, sql, nil)
-		b.expect(func(any) error {
-			s.prepared[sql] = statement
-			return nil
-		})
-	}
-	statement.last = s.clock
-	b.pipeline.SendQueryPrepared(statement.name, args, nil, nil)
-	b.expect(handler)
-}
-
-// statementName is made of what the statement says. Behind a pooler that is taken for a server, a name may meet a statement that
-// another pod has prepared: it is the same one then.
-func statementName(sql string) string {
-	sum := sha256.Sum256([]byte(sql))
-	return "readthrough_" + hex.EncodeToString(sum[:16])
-}
-
-// giveBack sends the names that are no longer wanted. It goes first, where no error can make the server skip it.
-func (b *batch) giveBack() {
-	s := b.session
-	for len(s.prepared) > s.capacity {
-		oldest := ""
-		for sql, p := range s.prepared {
-			if oldest == "" || p.last < s.prepared[oldest].last {
-				oldest = sql
-			}
-		}
-		s.forget(oldest)
-	}
-	for _, name := range s.outdated {
-		b.pipeline.SendDeallocate(name)
-		b.expect(nil)
-	}
-	s.outdated = nil
-}
-
+// forget gives a statement back before the next round trip.
 func (s *session) forget(sql string) {
-	s.outdated = append(s.outdated, s.prepared[sql].name)
-	delete(s.prepared, sql)
-}
-
-// run sends the batch and hands out its results until one is an error. The rest is read in any case, so that the connection can
-// be used again; it is closed where that is impossible.
-func (b *batch) run() error {
-	err := b.pipeline.Sync()
-	for i := 0; err == nil && i < len(b.handlers); i++ {
-		var result any
-		if result, err = b.pipeline.GetResults(); err != nil {
-			break
-		}
-		if result == nil {
-			err = errors.New("fewer results than statements")
-			break
-		}
-		if b.handlers[i] != nil {
-			err = b.handlers[i](result)
-		}
-		if reader, ok := result.(*pgconn.ResultReader); ok {
-			if _, closeErr := reader.Close(); err == nil {
-				err = closeErr
-			}
-		}
+	if p := s.prepared[sql]; p != nil {
+		s.outdated = append(s.outdated, p.name)
+		delete(s.prepared, sql)
 	}
-	_ = b.pipeline.Close() // repeats the error, or fails in the commit of a transaction that has been read to its end
-	var tooLarge *pgproto3.ExceededMaxBodyLenErr
-	if errors.As(err, &tooLarge) {
-		return errTooLarge
-	}
-	return err
-}
-
-const (
-	errTooLarge = mapError("the value is larger than is allowed")
-	errManyRows = mapError("the query returned more than one row: add conditions, or LIMIT 1, or use value: array")
-)
-
-// check looks at the columns of the query, before anything is wrapped round it.
-func (m *Map) check(fields []pgconn.FieldDescription) error {
-	if m.Value == Column {
-		if len(fields) != 1 {
-			return mapError(fmt.Sprintf("value: column needs a query with one column, this one has %d", len(fields)))
-		}
-		return nil
-	}
-	seen := map[string]bool{}
-	for _, f := range fields {
-		if seen[f.Name] {
-			return mapError(fmt.Sprintf("two columns are named %q: give each a name of its own with AS", f.Name))
-		}
-		seen[f.Name] = true
-	}
-	return nil
-}
-
-// read returns the value that the rows make, nil for none. It is a copy.
-func (m *Map) read(rows *pgconn.ResultReader) ([]byte, error) {
-	if !rows.NextRow() {
-		return nil, nil
-	}
-	columns := rows.Values()
-	if len(columns) != 1 {
-		return nil, mapError(fmt.Sprintf("value: column needs a query with one column, this one has %d", len(columns)))
-	}
-	var value []byte
-	if raw := columns[0]; raw != nil {
-		if m.Value == Column && rows.FieldDescriptions()[0].DataTypeOID == pgtype.ByteaOID {
-			var err error
-			if value, err = decodeBytea(raw); err != nil {
-				return nil, err
-			}
-		} else {
-			value = append(make([]byte, 0, len(raw)), raw...)
-		}
-	}
-	if rows.NextRow() {
-		return nil, errManyRows
-	}
-	return value, nil
-}
-
-// decodeBytea reads PostgreSQL's hexadecimal form, which settingsQuery demands.
-func decodeBytea(text []byte) ([]byte, error) {
-	if len(text) < 2 || text[0] != '\\' || text[1] != 'x' {
-		return nil, mapError("the server sent bytea in another form than hex")
-	}
-	value := make([]byte, hex.DecodedLen(len(text)-2))
-	if _, err := hex.Decode(value, text[2:]); err != nil {
-		return nil, mapError("the server sent bytea in another form than hex")
-	}
-	return value, nil
 }

@@ -2,12 +2,14 @@ package origin
 
 // The SQLSTATEs that loads react to (PostgreSQL manual, appendix A).
 const (
-	stateFeatureNotSupported = "0A000" // also "cached plan must not change result type"
-	stateNumericOutOfRange   = "22003"
-	stateNoSuchStatement     = "26000" // named statements behind a pooler that hands out other connections
-	stateDuplicateStatement  = "42P05" // the same
-	stateAdminShutdown       = "57P01" // the connection is being terminated by order
-	stateQueryCanceled       = "57014" // by statement_timeout or a cancel request
+	stateFeatureNotSupported  = "0A000" // also "cached plan must not change result type"
+	stateNumericOutOfRange    = "22003"
+	stateNoSuchStatement      = "26000" // named statements behind a pooler that hands out other connections
+	stateDuplicateStatement   = "42P05" // the same
+	stateSerializationFailure = "40001"
+	stateDeadlock             = "40P01"
+	stateAdminShutdown        = "57P01" // the connection is being terminated by order
+	stateQueryCanceled        = "57014" // by statement_timeout or a cancel request
 )
 
 // serverClasses are the classes whose messages tell of the server and the connection, and never hold a parameter: connection

@@ -11,6 +11,8 @@ type State struct {
 	Name string
 	// Down is why the latest attempt to connect failed; nil after one that succeeded, or without any.
 	Down error
+	// Open says that the breaker keeps loads out; Down then says what clients are told.
+	Open bool
 	// Conns are the connections open, and Busy those of them that are at work.
 	Conns, Busy int
 }
@@ -23,6 +25,10 @@ func (r *Resolver) States() []State {
 		if _, cause := d.backoff.state(); cause != nil {
 			s.Down = errors.New(oneLine(connectCause(cause)))
 		}
+		if r := d.breaker.refuses(); r != nil {
+			s.Down = errors.New(oneLine(d.refusedText(*r)))
+		}
+		s.Open = d.breaker.open()
 		stat := d.pool.Stat()
 		s.Conns, s.Busy = int(stat.TotalConns()), int(stat.AcquiredConns())
 		states = append(states, s)

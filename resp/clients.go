@@ -413,11 +413,3 @@ func (b *blockedID) Reply(_ *relay.Request, reply []byte, _ bool) bool {
 
 // Fail implements relay.Sink.
 func (*blockedID) Fail(*relay.Request, error) {}
-
-// appendSet appends the head of a set of n elements, in the session's protocol.
-func (s *session) appendSet(b []byte, n int) []byte {
-	if s.identity.Protocol == 3 {
-		return append(strconv.AppendInt(append(b, '~'), int64(n), 10), "\r\n"...)
-	}
-	return redcon.AppendArray(b, n)
-}

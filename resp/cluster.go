@@ -119,20 +119,3 @@ func (s *session) address() (host string, port int64) {
 	port, _ = strconv.ParseInt(text, 10, 64) // the kernel's own
 	return host, port
 }
-
-// appendMap appends the head of a map with n pairs, in the session's protocol.
-func (s *session) appendMap(b []byte, n int) []byte {
-	if s.identity.Protocol == 3 {
-		return append(strconv.AppendInt(append(b, '%'), int64(n), 10), "\r\n"...)
-	}
-	return redcon.AppendArray(b, 2*n)
-}
-
-// text is a reply for people: verbatim in RESP3.
-func (s *session) text(text string) []byte {
-	if s.identity.Protocol == 3 {
-		b := append(strconv.AppendInt([]byte{'='}, int64(len(text)+4), 10), "\r\ntxt:"...)
-		return append(append(b, text...), "\r\n"...)
-	}
-	return redcon.AppendBulkString(nil, text)
-}

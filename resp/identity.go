@@ -167,12 +167,7 @@ func (s *session) greeting() []byte {
 	if server.Cluster {
 		mode = "cluster"
 	}
-	var b []byte
-	if s.identity.Protocol == 3 {
-		b = append(b, "%7\r\n"...)
-	} else {
-		b = redcon.AppendArray(b, 14)
-	}
+	b := s.appendMap(nil, 7)
 	pair := func(name, value string) {
 		b = redcon.AppendBulkString(b, name)
 		b = redcon.AppendBulkString(b, value)

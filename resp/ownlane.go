@@ -92,8 +92,11 @@ func (j *judging) end() {
 // force puts a setting in force that Redis has found right.
 func (s *session) force(j *judging) error {
 	settings, tracking := s.settings, s.tracking
-	s.settings = slices.DeleteFunc(slices.Clone(settings), func(x setting) bool { return x.name == j.setting.name })
-	if j.on {
+	others := slices.DeleteFunc(slices.Clone(settings), func(x setting) bool { return x.name == j.setting.name })
+	if !j.on && len(others) == len(settings) {
+		return nil // it is off already: what is WATCHed need not count as changed
+	}
+	if s.settings = others; j.on {
 		s.settings = append(s.settings, j.setting)
 	}
 	turns := j.place.info.Action == command.ActionClientTracking

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/tidwall/redcon"
 
@@ -31,11 +30,16 @@ type subscriber struct {
 
 	info    *command.Info // of the command that is being answered; nil for one that nobody knows
 	raw     []byte
-	pending int    // links that have not answered it; 0 while none is
-	moved   string // where a redirect says that it belongs
-	chased  int    // redirects that it has followed
-	mark    string // the PING's text
-	leaving bool   // nothing is passed on any more
+	pending int      // links that have not answered it; 0 while none is
+	next    []string // nodes that it goes to when those have
+	adds    bool     // it subscribes, at other masters too
+	early   []byte   // what those have sent before the client knows that it is subscribed
+	moving  int      // sharded channels that follow their slots
+	waits   bool     // the session waits for those
+	moved   string   // where a redirect says that it belongs
+	chased  int      // redirects that it has followed
+	mark    string   // the PING's text
+	leaving bool     // nothing is passed on any more
 }
 
 // subscription is a link and what is subscribed to over it.
@@ -45,6 +49,13 @@ type subscription struct {
 	patterns int64 // of them
 	sharded  int64
 	silent   []following
+	owed     int // answers
+}
+
+// owes counts n answers more that the node owes.
+func (sub *subscription) owes(n int) {
+	sub.owed += n
+	sub.link.Owes(sub.owed > 0)
 }
 
 // following is a sharded channel that we have subscribed to by ourselves, and whose confirmation is due.
@@ -76,17 +87,38 @@ func (s *session) subscribe(info *command.Info) bool {
 		s.subscriber = &subscriber{s: s, links: map[string]*subscription{}, mark: rand.Text()}
 	}
 	b := s.subscriber
-	b.begin(info, b.targets(info)...)
+	if !b.settled() {
+		return false
+	}
+	addrs := b.targets(info)
+	b.begin(info)
 	b.gatherKeyspace(info)
+	if b.pending == 0 {
+		b.send(addrs...)
+		return true
+	}
+	b.next = addrs // whose confirmations say that all is done
+	for _, addr := range addrs {
+		b.to(addr)
+	}
 	return true
 }
 
-// begin sends the command just framed to nodes.
-func (b *subscriber) begin(info *command.Info, addrs ...string) {
+// settled tells whether all subscriptions are where they belong, and has the session wait for that else: until a node has confirmed one,
+// it may not know the session as a subscriber.
+func (b *subscriber) settled() bool {
+	if b.moving > 0 {
+		b.waits, b.s.paused = true, forWork
+		return false
+	}
+	return true
+}
+
+// begin takes up the command just framed.
+func (b *subscriber) begin(info *command.Info) {
 	b.info, b.raw, b.moved, b.chased = info, bytes.Clone(b.s.commands.Raw), "", 0
 	b.s.paused = forWork
 	b.s.skips = false // confirmations come whatever CLIENT REPLY says
-	b.send(addrs...)
 }
 
 var unsubscribeText = []byte("*1\r\n$11\r\nUNSUBSCRIBE\r\n*1\r\n$12\r\nPUNSUBSCRIBE\r\n*1\r\n$12\r\nSUNSUBSCRIBE\r\n")
@@ -118,21 +150,31 @@ func (b *subscriber) targets(info *command.Info) []string {
 	return []string{s.lane.Node(relay.AnyNode)}
 }
 
-// send sends the current command to nodes, each with a PING behind it.
+// send sends the current command to nodes.
 func (b *subscriber) send(addrs ...string) {
+	b.pending += len(addrs)
+	for _, addr := range addrs {
+		sub := b.to(addr)
+		b.say(sub.link, b.raw)
+		sub.owes(1)
+	}
+}
+
+// say sends a command over a link, with a PING behind it.
+func (b *subscriber) say(link relay.Link, raw []byte) {
 	ping := redcon.AppendArray(nil, 2)
 	ping = redcon.AppendBulkString(ping, "PING")
 	ping = redcon.AppendBulkString(ping, b.mark)
-	b.pending += len(addrs)
-	for _, addr := range addrs {
-		sub := b.links[addr]
-		if sub == nil {
-			sub = b.open(addr)
-		}
-		sub.link.Send(nil, b.raw)
-		sub.link.Send(nil, ping)
-		sub.link.Owes(true)
+	link.Send(nil, raw)
+	link.Send(nil, ping)
+}
+
+// to is the link to a node.
+func (b *subscriber) to(addr string) *subscription {
+	if sub := b.links[addr]; sub != nil {
+		return sub
 	}
+	return b.open(addr)
 }
 
 func (b *subscriber) open(addr string) *subscription {
@@ -156,7 +198,7 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	switch {
 	case b.pending > 0 && b.isMark(part):
 		b.pending--
-		sub.link.Owes(false)
+		sub.owes(-1)
 		b.answered()
 		return s.ready()
 	case part[0] == '-' && b.redirected(sub, part):
@@ -182,9 +224,12 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	}
 	if len(sub.silent) > 0 && bytes.Equal(sub.silent[0].channel, channel) && kind == kindSSubscribe {
 		sub.silent = sub.silent[1:]
+		sub.owes(-1)
+		b.arrived()
 		return true
 	}
 	if kind == kindSUnsubscribe && (b.info == nil || b.info.Name != kindSUnsubscribe) { // nobody has asked: the slot has left the node
+		b.moving++
 		b.resubscribe(following{channel: bytes.Clone(channel)}, s.lane.Node(int(slot.Of(channel))))
 		return true
 	}
@@ -199,6 +244,7 @@ func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 	case len(sub.silent) > 0:
 		next := sub.silent[0]
 		sub.silent = sub.silent[1:]
+		sub.owes(-1)
 		if next.chased++; next.chased > maxChased {
 			b.s.kill("no node serves the slot of a sharded channel that it has subscribed to")
 			return true
@@ -219,14 +265,20 @@ func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 
 // resubscribe follows a sharded channel to the new owner of its slot. The client does not notice.
 func (b *subscriber) resubscribe(f following, addr string) {
-	sub := b.links[addr]
-	if sub == nil {
-		sub = b.open(addr)
-	}
+	sub := b.to(addr)
 	sub.silent = append(sub.silent, f)
+	sub.owes(1)
 	raw := redcon.AppendArray(nil, 2)
 	raw = redcon.AppendBulkString(raw, "SSUBSCRIBE")
 	sub.link.Send(nil, redcon.AppendBulk(raw, f.channel))
+}
+
+// arrived goes on when a sharded channel has followed its slot.
+func (b *subscriber) arrived() {
+	if b.moving--; b.moving == 0 && b.waits {
+		b.waits = false
+		b.s.proceed()
+	}
 }
 
 // isMark tells whether a reply is that to our PING: its text alone, or behind "pong" for a subscriber over RESP2. A user who may
@@ -244,6 +296,11 @@ func (b *subscriber) answered() {
 	switch {
 	case b.pending > 0:
 		return
+	case len(b.next) > 0:
+		addrs := b.next
+		b.next = nil
+		b.send(addrs...)
+		return
 	case b.moved != "":
 		addr := b.moved
 		b.moved = ""
@@ -251,21 +308,26 @@ func (b *subscriber) answered() {
 		return
 	}
 	s.front.stats.replied(b.info, false)
-	b.info, b.raw = nil, nil
+	b.info, b.raw, b.adds = nil, nil, false
+	if early := b.early; len(early) > 0 {
+		b.forgetEarly()
+		s.push(early)
+	}
 	for addr, sub := range b.links {
 		if sub.channels == 0 && sub.sharded == 0 && len(sub.silent) == 0 {
 			delete(b.links, addr)
 			sub.link.Release(true)
 		}
 	}
-	if len(b.links) == 0 || b.leaving { // a user may lack the right to unsubscribe
+	if len(b.links) == 0 && b.moving == 0 || b.leaving { // a user may lack the right to unsubscribe
 		b.over()
 	}
 	s.proceed()
 }
 
-// sharded is the number of sharded channels over all links.
-func (b *subscriber) sharded() (n int64) {
+// sharded is the number of sharded channels, those on their way from one link to another among them.
+func (b *subscriber) sharded() int64 {
+	n := int64(b.moving)
 	for _, sub := range b.links {
 		n += sub.sharded
 	}
@@ -281,9 +343,10 @@ func (b *subscriber) patterns() (n int64) {
 }
 
 // total is the number of subscriptions of all kinds. Over RESP2, a session that has any can do nothing else.
-func (b *subscriber) total() (n int64) {
+func (b *subscriber) total() int64 {
+	n := b.sharded()
 	for _, sub := range b.links {
-		n += sub.channels + sub.sharded
+		n += sub.channels
 	}
 	return n
 }
@@ -303,9 +366,13 @@ func (b *subscriber) tunnel(info *command.Info, large bool) bool {
 	if large {
 		return b.refuseLarge(info)
 	}
+	if !b.settled() {
+		return false
+	}
 	for addr, sub := range b.links {
 		if sub.channels+sub.sharded > 0 { // else Redis would run the command
-			b.begin(info, addr)
+			b.begin(info)
+			b.send(addr)
 			break
 		}
 	}
@@ -337,85 +404,13 @@ func notForSubscribers(info *command.Info) relay.Error {
 // over ends all subscriptions.
 func (b *subscriber) over() {
 	b.s.subscriber = nil
+	b.forgetEarly()
 	for _, sub := range b.links {
 		sub.link.Release(false)
 	}
 	for _, link := range b.gather {
 		link.Release(false)
 	}
-}
-
-// gatherKeyspace has the channels for keyspace notifications subscribed to, or not any more, on the other masters too: a master
-// sends those of its own keys only. Of what they bring, only such messages are passed on.
-func (b *subscriber) gatherKeyspace(info *command.Info) {
-	s := b.s
-	if info.Channels || !s.front.side.Server().Cluster {
-		return
-	}
-	args := s.args()
-	about := args[:1:1]
-	for _, arg := range args[1:] {
-		if bytes.HasPrefix(arg, []byte("__key")) {
-			about = append(about, arg)
-		}
-	}
-	adds := strings.HasSuffix(info.Name, kindSubscribe) && !strings.HasSuffix(info.Name, kindUnsubscribe)
-	if len(about) == 1 && (adds || len(args) > 1) || len(b.gather) == 0 && !adds {
-		return
-	}
-	raw := redcon.AppendArray(nil, len(about))
-	for _, arg := range about {
-		raw = redcon.AppendBulk(raw, arg)
-	}
-	home := s.lane.Node(relay.AnyNode)
-	for _, node := range s.front.side.Nodes() {
-		addr := node.Addr
-		if addr == home || node.Slot == relay.AnyNode {
-			continue
-		}
-		link := b.gather[addr]
-		if link == nil {
-			link = s.feed(s.lane.LinkTo(addr), func(push []byte) bool { return !aboutKeys(push) || s.push(push) })
-			if b.gather == nil {
-				b.gather = map[string]relay.Link{}
-			}
-			b.gather[addr] = link
-			link.OnLost(func(err error) { s.kill("a connection with its subscriptions was lost: " + err.Error()) })
-		}
-		link.Send(nil, raw)
-	}
-}
-
-// followMasters is called every turn. It closes the sessions that want the notifications of all masters and are not connected to one
-// that has come since: they have missed some.
-func (f *front) followMasters() {
-	now := f.side.Generation()
-	if now == f.followed {
-		return
-	}
-	f.followed = now
-	for s := range f.sessions {
-		if b := s.subscriber; b != nil && len(b.gather) > 0 && !b.hears(masters(f.side.Nodes())) {
-			s.kill("a master whose notifications it wants has come after it subscribed to them")
-		}
-	}
-}
-
-// hears tells whether there is a link to each node.
-func (b *subscriber) hears(nodes []relay.Node) bool {
-	for _, node := range nodes {
-		if b.gather[node.Addr] == nil && b.links[node.Addr] == nil {
-			return false
-		}
-	}
-	return true
-}
-
-// aboutKeys tells whether a reply is a message on a channel of keyspace notifications.
-func aboutKeys(b []byte) bool {
-	head := b[:min(len(b), 512)]
-	kind, channel, found := bytes.Cut(head, []byte("message\r\n"))
-	return found && len(kind) < 32 && (bytes.Contains(channel, []byte("\r\n__keyspace@")) || bytes.Contains(channel, []byte("\r\n__keyevent@")))
 }
 
 // confirmation reads a confirmation of the subscribe family: its kind, the channel, and how many subscriptions there are now.

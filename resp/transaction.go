@@ -353,7 +353,7 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 	case index >= 0:
 		t.text[index].place = nil
 	}
-	if index >= 0 && t.changed && p.info.Action == command.ActionExec { // DISCARD went in its place
+	if index >= 0 && t.changed && isExec(p.info) { // DISCARD went in its place
 		t.over(t.clean)
 		p.answer(t.nothing(), true)
 		return true
@@ -425,12 +425,15 @@ func (t *transaction) reopen(link relay.Link) {
 		e.due = true
 		t.due++
 		raw := e.raw
-		if t.changed && e.place.info.Action == command.ActionExec {
+		if t.changed && isExec(e.place.info) {
 			raw = discardText
 		}
 		link.Send(&e.place.Request, raw)
 	}
 }
+
+// isExec tells whether a command, which nobody may know, is EXEC.
+func isExec(info *command.Info) bool { return info != nil && info.Action == command.ActionExec }
 
 // fail gives up the text. What waits to be said again is answered with an error.
 func (t *transaction) fail(err error) {

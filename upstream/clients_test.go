@@ -94,7 +94,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	pass := &password{user: "app", text: "one"}
 	f := discover(t, &Options{Addresses: []string{server.addr()}, Credentials: pass.credentials})
 	f.await(t)
-	cache := newCache(f.clients, f.topology, f.Refresh)
+	leases := newLeases(f.clients, f.topology, f.Refresh)
 
 	ctx, stop := context.WithCancel(context.Background())
 	var fills, failed atomic.Int64
@@ -103,7 +103,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				key := fmt.Appendf(nil, "k:%d:%d", w, i)
-				if _, err := cache.Fill(context.Background(), key, []byte("v"), time.Minute); err != nil {
+				if _, err := store(leases, string(key), "v"); err != nil {
 					failed.Add(1)
 					t.Errorf("after %d fills: %v", fills.Load(), err)
 					return

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -102,7 +101,7 @@ func TestWithoutHello(t *testing.T) {
 	if got := f.await(t); !got.Equal(standalone(addr)) {
 		t.Errorf("topology %v", got.Nodes)
 	}
-	stored, err := newCache(f.clients, f.topology, f.Refresh).Fill(context.Background(), []byte("k"), []byte("v"), time.Minute)
+	stored, err := store(newLeases(f.clients, f.topology, f.Refresh), "k", "v")
 	if err != nil || !stored {
 		t.Errorf("stored %v, %v", stored, err)
 	}

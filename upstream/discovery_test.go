@@ -258,7 +258,7 @@ func TestDiscoveryIPv6(t *testing.T) {
 			t.Errorf("node %d at %s, want %s", i, n.Addr, nodes[i].addr())
 		}
 	}
-	fillEverySlot(t, newCache(f.clients, f.topology, f.Refresh))
+	fillEverySlot(t, newLeases(f.clients, f.topology, f.Refresh))
 }
 
 func TestDiscoveryHostnames(t *testing.T) {
@@ -270,7 +270,7 @@ func TestDiscoveryHostnames(t *testing.T) {
 		got := f.topology()
 		return got != nil && !slices.ContainsFunc(got.Nodes, func(n Node) bool { return !strings.HasPrefix(n.Addr, "localhost:") })
 	})
-	fillEverySlot(t, newCache(f.clients, f.topology, f.Refresh))
+	fillEverySlot(t, newLeases(f.clients, f.topology, f.Refresh))
 }
 
 func TestDiscoveryUnknownEndpoint(t *testing.T) {
@@ -282,7 +282,7 @@ func TestDiscoveryUnknownEndpoint(t *testing.T) {
 			t.Errorf("node %d at %s, want %s", i, n.Addr, want)
 		}
 	}
-	fillEverySlot(t, newCache(f.clients, f.topology, f.Refresh))
+	fillEverySlot(t, newLeases(f.clients, f.topology, f.Refresh))
 }
 
 func TestDiscoveryTLS(t *testing.T) {
@@ -307,13 +307,13 @@ func TestDiscoveryTLS(t *testing.T) {
 	}
 	f := discover(t, opts)
 	f.await(t)
-	cache := newCache(f.clients, f.topology, f.Refresh)
-	if _, err := cache.Fill(context.Background(), []byte("k"), []byte("v"), time.Minute); err != nil {
+	leases := newLeases(f.clients, f.topology, f.Refresh)
+	if _, err := store(leases, "k", "v"); err != nil {
 		t.Fatal(err)
 	}
 	before := given.Load()
 	nodes[0].cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	if _, err := cache.Fill(context.Background(), []byte("l"), []byte("v"), time.Minute); err != nil {
+	if _, err := store(leases, "l", "v"); err != nil {
 		t.Fatal(err)
 	}
 	if given.Load() == before {

@@ -6,9 +6,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"readthrough/internal/lease"
 )
 
-// Need is the keys of one map, on which the sidecar's user needs GET and SET.
+// leaseKeys is the ACL pattern of all lease keys.
+const leaseKeys = lease.Prefix + "*"
+
+// Need is the keys of one map, which the sidecar's user has to read and write, and their lease keys.
 type Need struct {
 	Map     string
 	Prefix  []byte // every key of the map begins with it; it may be empty
@@ -37,7 +42,8 @@ type MissingRight struct {
 type probe struct {
 	name string // in ACL words
 	args []string
-	need *Need // whose keys it uses
+	need *Need  // whose keys it uses
+	keys string // their ACL pattern
 }
 
 // CheckRights finds out whether the configured user may do what the sidecar does, on every master and replica: a Redis Cluster
@@ -77,7 +83,7 @@ func CheckRights(ctx context.Context, opts *Options, needs []Need) (Rights, erro
 	if rights.User == "" {
 		rights.User = "default"
 	}
-	rights.Rule = leastRule(rights.User, probes, needs)
+	rights.Rule = leastRule(rights.User, probes)
 	return rights, errors.Join(errs...)
 }
 
@@ -102,12 +108,27 @@ func probesFor(opts *Options, cluster bool, needs []Need) []probe {
 	}
 	for i := range needs {
 		n, key := &needs[i], string(needs[i].Example)
+		keys := pattern(n.Prefix)
+		// NX with XX is a syntax error, which comes after the check of the rights: it never sets anything.
 		probes = append(probes,
-			probe{name: "get", args: []string{"GET", key}, need: n},
-			// NX with XX is a syntax error, which comes after the check of the rights: it never sets anything.
-			probe{name: "set", args: []string{"SET", key, "", "NX", "XX"}, need: n},
-			probe{name: "pttl", args: []string{"PTTL", key}, need: n},
-			probe{name: "type", args: []string{"TYPE", key}, need: n})
+			probe{"get", []string{"GET", key}, n, keys},
+			probe{"set", []string{"SET", key, "", "NX", "XX"}, n, keys},
+			probe{"pttl", []string{"PTTL", key}, n, keys},
+			probe{"type", []string{"TYPE", key}, n, keys})
+		leaseKey, ok := lease.AppendKey(nil, n.Example)
+		if !ok {
+			continue
+		}
+		l, none := string(leaseKey), string(leaseKey)+":none" // which never exists
+		probes = append(probes,
+			probe{"eval", []string{"EVAL", "return 1", "1", l}, n, leaseKeys},
+			probe{"evalsha", []string{"EVALSHA", acquireScript.hash, "1", l}, n, leaseKeys},
+			probe{"get", []string{"GET", l}, n, leaseKeys},
+			probe{"set", []string{"SET", l, "", "NX", "XX"}, n, leaseKeys},
+			probe{"del", []string{"DEL", none}, n, leaseKeys},
+			probe{"unlink", []string{"UNLINK", none}, n, leaseKeys},
+			probe{"exists", []string{"EXISTS", none}, n, leaseKeys},
+			probe{name: "time", args: []string{"TIME"}})
 	}
 	return probes
 }
@@ -141,11 +162,13 @@ func checkNode(ctx context.Context, c *client, probes []probe) (user string, mis
 		case !hasCode(reply, "NOPERM"):
 			continue
 		case p.need != nil && aboutKeys(reason):
-			m.Grant = "~" + pattern(p.need.Prefix)
+			m.Grant = "~" + p.keys
 		default:
 			m.Grant = "+" + p.name
 		}
-		missing = append(missing, m)
+		if !slices.ContainsFunc(missing, func(o MissingRight) bool { return o.Command == m.Command && o.Map == m.Map && o.Grant == m.Grant }) {
+			missing = append(missing, m)
+		}
 	}
 	return user, missing, nil
 }
@@ -155,14 +178,14 @@ func checkNode(ctx context.Context, c *client, probes []probe) (user string, mis
 func aboutKeys(reason string) bool { return strings.Contains(reason, " key") }
 
 // leastRule writes the rule in an order that depends on its arguments only.
-func leastRule(user string, probes []probe, needs []Need) string {
+func leastRule(user string, probes []probe) string {
 	words := []string{"ACL", "SETUSER", user, "on", "><password>", "resetkeys", "resetchannels"}
 	var keys, commands []string
-	for _, n := range needs {
-		keys = append(keys, "~"+pattern(n.Prefix))
-	}
 	for _, p := range probes {
 		commands = append(commands, "+"+p.name)
+		if p.need != nil {
+			keys = append(keys, "~"+p.keys)
+		}
 	}
 	slices.Sort(keys)
 	slices.Sort(commands)

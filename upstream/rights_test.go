@@ -2,12 +2,15 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"readthrough/internal/lease"
 )
 
 var someNeeds = []Need{
@@ -49,16 +52,23 @@ func TestCheckRightsCluster(t *testing.T) {
 			want = append(want, n.addr()+" ping  +ping")
 		}
 		want = append(want,
-			n.addr()+" set user-profile +set", n.addr()+" set user-orders +set",
-			n.addr()+" get user-orders ~usr:orders:*", n.addr()+" pttl user-orders ~usr:orders:*", n.addr()+" type user-orders ~usr:orders:*")
+			n.addr()+" get user-orders ~usr:orders:*", n.addr()+" pttl user-orders ~usr:orders:*", n.addr()+" type user-orders ~usr:orders:*",
+			n.addr()+" time  +time")
+		for _, m := range []string{"user-profile", "user-orders"} {
+			want = append(want, n.addr()+" get "+m+" ~readthrough:lease:*")
+			for _, command := range []string{"set", "del", "eval", "evalsha", "exists", "unlink"} {
+				want = append(want, fmt.Sprintf("%s %s %s +%s", n.addr(), command, m, command))
+			}
+		}
 	}
 	slices.Sort(got)
 	slices.Sort(want)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("missing\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	const rule = "ACL SETUSER app on ><password> resetkeys resetchannels ~usr:orders:* ~usr:profile:* -@all " +
-		"+asking +client|setname +cluster|info +cluster|nodes +cluster|slots +command +get +ping +pttl +set +type"
+	const rule = "ACL SETUSER app on ><password> resetkeys resetchannels ~readthrough:lease:* ~usr:orders:* ~usr:profile:* -@all " +
+		"+asking +client|setname +cluster|info +cluster|nodes +cluster|slots +command +del +eval +evalsha +exists +get +ping +pttl +set " +
+		"+time +type +unlink"
 	if rights.User != "app" || rights.Rule != rule {
 		t.Errorf("user %q, rule\n%s\nwant\n%s", rights.User, rights.Rule, rule)
 	}
@@ -74,14 +84,14 @@ func TestCheckRightsCluster(t *testing.T) {
 	f := discover(t, opts)
 	f.await(t)
 	eventually(t, 5*time.Second, "a table", func() bool { return f.table() != nil })
-	cache := newCache(f.clients, f.topology, f.Refresh)
-	if stored, err := cache.Fill(context.Background(), []byte("usr:profile:7"), []byte("v"), time.Minute); err != nil || !stored {
+	leases := newLeases(f.clients, f.topology, f.Refresh)
+	if stored, err := store(leases, "usr:profile:7", "v"); err != nil || !stored {
 		t.Errorf("stored %v, %v: the check must not have set the key", stored, err)
 	}
 	if _, err := Inspect(context.Background(), opts, []byte("usr:orders:7")); err != nil {
 		t.Error(err)
 	}
-	if _, err := cache.Fill(context.Background(), []byte("other"), []byte("v"), time.Minute); !hasCode(err, "NOPERM") {
+	if _, err := store(leases, "other", "v"); !errors.Is(err, lease.ErrRefused) || !strings.Contains(err.Error(), "NOPERM") {
 		t.Errorf("a key of no map: %v", err)
 	}
 }
@@ -124,7 +134,10 @@ func TestCheckRightsWithoutCluster(t *testing.T) {
 		grants = append(grants, m.Grant)
 	}
 	slices.Sort(grants)
-	want := []string{"+asking", "+cluster|info", "+cluster|nodes", "+cluster|slots", "+command", "+get", "+ping", "+pttl", "+set", "+type"}
+	want := []string{
+		"+asking", "+cluster|info", "+cluster|nodes", "+cluster|slots", "+command", "+del", "+eval", "+evalsha", "+exists",
+		"+get", "+ping", "+pttl", "+set", "+time", "+type", "+unlink",
+	}
 	if !reflect.DeepEqual(grants, want) || rights.User != "app" {
 		t.Errorf("user %q, grants %v, want %v", rights.User, grants, want)
 	}

@@ -27,7 +27,7 @@ type Upstream struct {
 	clients   *clients
 	discovery *discovery
 	words     vocabulary
-	cache     *Cache
+	leases    *Leases
 	sides     []*Side
 	dials     *semaphore.Weighted // connections being made
 	logins    *semaphore.Weighted // of them, those that only check a client's password
@@ -50,7 +50,7 @@ func New(opts Options, loops []*loop.Loop) (*Upstream, error) {
 	u.words.aliases = map[string]string{}
 	u.clients = newClients(&u.opts)
 	u.discovery = newDiscovery(u.clients, u.onTopology, u.onCommands)
-	u.cache = newCache(u.clients, func() *Topology { return u.discovery.State().Topology }, u.discovery.Refresh)
+	u.leases = newLeases(u.clients, func() *Topology { return u.discovery.State().Topology }, u.discovery.Refresh)
 	for _, l := range loops {
 		u.sides = append(u.sides, newSide(u, l))
 	}
@@ -87,8 +87,8 @@ func (u *Upstream) run(f func(ctx context.Context)) {
 // Side returns the part that lives on the i-th of New's loops.
 func (u *Upstream) Side(i int) *Side { return u.sides[i] }
 
-// Cache returns what fills values into Redis.
-func (u *Upstream) Cache() *Cache { return u.cache }
+// Leases returns Redis as the place of leases.
+func (u *Upstream) Leases() *Leases { return u.leases }
 
 // State returns what is known of Redis now.
 func (u *Upstream) State() State { return u.discovery.State() }

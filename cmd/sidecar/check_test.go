@@ -201,7 +201,9 @@ parameter  @user_id = "7" (int)
 sql        select row_to_json(r)::text from (SELECT status FROM users WHERE user_id = $1
            ) as r limit 2
 value      object, for 1h0m0s less up to 10%
-timeout    250ms, then an error
+missing    remembered for 5s
+stale      not served
+timeout    250ms of a load and 500ms of a GET, then an error
 slot       1716
 node       10.0.0.1:6379
 in redis   yes, a string that expires in 1m0s

@@ -37,7 +37,7 @@ type Config struct {
 	Cluster ClusterConfig `mapstructure:"cluster"`
 
 	Origins   []OriginConfig `mapstructure:"origins"`
-	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET"`
+	Intercept []string       `mapstructure:"intercept" default:"GET" oneof:"GET|MGET|GETEX"`
 	Maps      []MapConfig    `mapstructure:"maps"`
 
 	// compiled is what Maps became; nil while something is wrong with them.
@@ -98,6 +98,22 @@ type OriginConfig struct {
 
 	// QueryMode is how queries are sent; auto lets the driver choose. Behind PgBouncer it is exec or cache_describe.
 	QueryMode string `mapstructure:"queryMode" default:"auto" oneof:"auto|cache_statement|cache_describe|exec"`
+
+	// Queue bounds the loads that run or wait at a time.
+	Queue    int            `mapstructure:"queue" default:"1024"`
+	Breaker  BreakerConfig  `mapstructure:"breaker"`
+	FailOpen FailOpenConfig `mapstructure:"failOpen"`
+}
+
+// BreakerConfig says when an origin that fails is left alone for a while: after so many failures in a row; 0 is never.
+type BreakerConfig struct {
+	Failures int           `mapstructure:"failures" default:"5"`
+	Pause    time.Duration `mapstructure:"pause" default:"1s"` // the first one; they grow
+}
+
+// FailOpenConfig bounds the loads that run at a time while Redis fails, when nothing coalesces those of many pods; 0 is none.
+type FailOpenConfig struct {
+	Max int `mapstructure:"max" default:"1"`
 }
 
 // PoolConfig bounds the connections to one origin.
@@ -117,13 +133,12 @@ type MapConfig struct {
 	Jitter  Percent       `mapstructure:"jitter" default:"10%"`
 	Timeout time.Duration `mapstructure:"timeout" default:"250ms"`
 	OnError string        `mapstructure:"onError" default:"error" oneof:"error|nil"`
-}
 
-// later names fields of later versions: a clearer answer than "unknown field". List
-// indexes are left out of the paths.
-var later = map[string]string{
-	"maps[].missing": "comes with a later version: remove it",
-	"maps[].stale":   "comes with a later version: remove it",
+	Missing  time.Duration `mapstructure:"missing" default:"5s"`
+	Stale    time.Duration `mapstructure:"stale" default:"0s"`
+	Wait     time.Duration `mapstructure:"wait"` // twice the timeout where the file omits it
+	MaxValue Size          `mapstructure:"maxValue" default:"8MiB"`
+	Queue    int           `mapstructure:"queue" default:"256"`
 }
 
 // expands names the fields under which ${VAR} stands for an environment variable.
@@ -195,6 +210,7 @@ func (c *Config) definitions() []origin.Definition {
 		definitions[i] = origin.Definition{
 			Name: m.Name, Key: m.Key, Origin: m.Origin, Query: m.Query, Value: origin.ValueForm(m.Value),
 			TTL: m.TTL, Jitter: float64(m.Jitter) / 100, Timeout: m.Timeout, OnError: origin.ErrorMode(m.OnError),
+			Missing: m.Missing, Stale: m.Stale, Wait: m.Wait, MaxValue: int(m.MaxValue), Queue: m.Queue,
 		}
 	}
 	return definitions

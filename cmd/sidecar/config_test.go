@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"readthrough/origin"
 )
 
 // TestBadConfigurations walks testdata/bad. Each file says in its first lines which errors it must give, all of them and
@@ -110,10 +112,17 @@ func TestValues(t *testing.T) {
 	if c.Origins[0].Pool != (PoolConfig{Max: 2, Idle: 30 * time.Second}) || c.Origins[0].QueryMode != "auto" {
 		t.Errorf("origin %+v", c.Origins[0])
 	}
+	if o := c.Origins[0]; o.Queue != 1024 || o.Breaker != (BreakerConfig{Failures: 5, Pause: time.Second}) || o.FailOpen.Max != 1 {
+		t.Errorf("origin %+v", o)
+	}
 	want := MapConfig{
 		Name: "user-profile", Key: "usr:profile:<user_id:int>", Origin: "main", Value: "object", OnError: "error",
 		Query: "SELECT user_id, status, tier FROM users WHERE user_id = @user_id",
 		TTL:   time.Hour, Jitter: 10, Timeout: 250 * time.Millisecond,
+		Missing: 30 * time.Second, Stale: 10 * time.Minute, MaxValue: 8 << 20, Queue: 256,
+	}
+	if m := c.compiled.All()[0]; m.Wait != 500*time.Millisecond || m.MaxValue != 8<<20 || m.Missing != 30*time.Second {
+		t.Errorf("compiled %+v", m.Definition)
 	}
 	if c.Maps[0] != want {
 		t.Errorf("map %+v, want %+v", c.Maps[0], want)
@@ -132,6 +141,45 @@ func TestDefaults(t *testing.T) {
 	}
 	if c.Listen != "localhost:6380" || c.Debug != "localhost:6382" || c.Upstream.Database != 0 || !c.Upstream.Password.IsZero() {
 		t.Errorf("config: %+v", c)
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]Size{
+		"1": 1, "4096": 4096, "10B": 10, "512KiB": 512 << 10, "8MiB": 8 << 20, "1.5 MiB": 3 << 19, "1GiB": 1 << 30,
+	} {
+		if got, err := parseSize(text); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1", "1.5", "8MB", "8 mib", "1e3", "0x10", "99999999GiB", "1_000"} {
+		if got, err := parseSize(text); err == nil {
+			t.Errorf("parseSize(%q) = %d", text, got)
+		}
+	}
+}
+
+// TestMapFields reads what a map does not need to say.
+func TestMapFields(t *testing.T) {
+	c, err := ParseConfig("c.yaml", []byte(minimal+`
+origins: [{name: main, queue: 10, breaker: {failures: 0, pause: 2s}, failOpen: {max: 0}}]
+intercept: [GET, MGET, GETEX]
+maps:
+  - {name: a, key: "a:<id>", query: SELECT 1, ttl: 5m}
+  - {name: b, key: "b:<id>", query: SELECT 1, ttl: 5m, missing: 0s, stale: 1h, wait: 250ms, maxValue: 4096, queue: 7}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := c.databases("x")[0]; o.Queue != 10 || o.Breaker != (origin.Breaker{Pause: 2 * time.Second}) || o.FailOpen != 0 {
+		t.Errorf("origin %+v", o)
+	}
+	a, b := c.compiled.All()[0], c.compiled.All()[1]
+	if a.Missing != 5*time.Second || a.Stale != 0 || a.Wait != 500*time.Millisecond || a.MaxValue != 8<<20 || a.Queue != 256 {
+		t.Errorf("defaults: %+v", a.Definition)
+	}
+	if b.Missing != 0 || b.Stale != time.Hour || b.Wait != 250*time.Millisecond || b.MaxValue != 4096 || b.Queue != 7 {
+		t.Errorf("given: %+v", b.Definition)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"regexp"
@@ -69,6 +70,9 @@ func (d *document) line(path string) int {
 	}
 	return 0
 }
+
+// gives reports whether the file has the field at path, right or wrong.
+func (d *document) gives(path string) bool { return d.lines[path] > 0 }
 
 func (d *document) err() error {
 	if len(d.problems) == 0 {
@@ -217,9 +221,6 @@ func (d *document) list(path string, n *yaml.Node, f field, expand bool) (any, b
 }
 
 func unknownField(path, name string, fields fields) string {
-	if why, ok := later[listIndex.ReplaceAllString(path, "[]")]; ok {
-		return why
-	}
 	if name == "<<" {
 		return "YAML merge keys are not read: write the fields out"
 	}
@@ -228,8 +229,6 @@ func unknownField(path, name string, fields fields) string {
 	}
 	return "unknown field: the ones here are " + strings.Join(fields.names(), ", ")
 }
-
-var listIndex = regexp.MustCompile(`\[\d+\]`)
 
 func join(path, name string) string {
 	if path == "" {
@@ -315,6 +314,7 @@ var (
 	configType   = reflect.TypeFor[Config]()
 	durationType = reflect.TypeFor[time.Duration]()
 	percentType  = reflect.TypeFor[Percent]()
+	sizeType     = reflect.TypeFor[Size]()
 	secretType   = reflect.TypeFor[Secret]()
 )
 
@@ -356,6 +356,8 @@ func (f field) want() string {
 		return "a duration such as 250ms, 30s or 1h"
 	case f.typ == percentType:
 		return "a percentage such as 10%"
+	case f.typ == sizeType:
+		return "a size such as 8MiB or 512KiB"
 	case f.typ.Kind() == reflect.Int:
 		return "a whole number"
 	case f.typ.Kind() == reflect.Bool:
@@ -374,6 +376,8 @@ func (f field) parse(n *yaml.Node) (any, error) {
 		return parseDuration(text)
 	case f.typ == percentType:
 		return parsePercent(text)
+	case f.typ == sizeType:
+		return parseSize(text)
 	case f.typ.Kind() == reflect.Int:
 		var v int
 		if tag != "!!int" || n.Decode(&v) != nil {
@@ -394,15 +398,13 @@ func (f field) parse(n *yaml.Node) (any, error) {
 	return text, nil
 }
 
-// laterWords are words of later versions, or of other fields, by field.
-var laterWords = map[string]string{
-	"intercept.MGET":            "comes with a later version: write [GET]",
-	"intercept.GETEX":           "comes with a later version: write [GET]",
+// refusedWords are words that somebody may well write, by field.
+var refusedWords = map[string]string{
 	"queryMode.simple_protocol": "builds SQL text out of values and is never used: write exec behind PgBouncer",
 }
 
 func (f field) unknownWord(text string) error {
-	if why, ok := laterWords[f.name+"."+text]; ok {
+	if why, ok := refusedWords[f.name+"."+text]; ok {
 		return fmt.Errorf("%s %s", text, why)
 	}
 	if hint := didYouMean(text, f.oneof); hint != "" {
@@ -426,6 +428,30 @@ func parsePercent(text string) (Percent, error) {
 		return 0, fmt.Errorf("%s has no percent sign: write %s%%", text, text)
 	}
 	return Percent(p), nil
+}
+
+// Size is a number of bytes.
+type Size int
+
+var sizeForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)$`)
+
+// sizeUnits are those of Kubernetes' quantities with their B, and bytes.
+var sizeUnits = map[string]float64{"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+func parseSize(text string) (Size, error) {
+	form := sizeForm.FindStringSubmatch(text)
+	if form == nil {
+		return 0, fmt.Errorf("%q is not a size: write one such as 8MiB, 512KiB or 4096, which is bytes", text)
+	}
+	factor, ok := sizeUnits[form[2]]
+	if !ok {
+		return 0, fmt.Errorf("%q: %s is not a unit here: write KiB, MiB, GiB, or none for bytes", text, form[2])
+	}
+	number, err := strconv.ParseFloat(form[1], 64)
+	if size := number * factor; err == nil && size <= 1<<40 && size == math.Trunc(size) {
+		return Size(size), nil
+	}
+	return 0, fmt.Errorf("%q is not a whole number of bytes below 1024GiB", text)
 }
 
 var bareNumber = regexp.MustCompile(`^[+-]?[0-9][0-9_]*(\.[0-9]+)?$`)

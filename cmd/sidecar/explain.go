@@ -98,7 +98,16 @@ func matched(e origin.Explanation) []line {
 	return append(lines,
 		line{"sql", m.SQL()},
 		line{"value", fmt.Sprintf("%s, for %s less up to %g%%", m.Value, m.TTL, 100*m.Jitter)},
-		line{"timeout", fmt.Sprintf("%s, then %s", m.Timeout, onError(m.OnError))})
+		line{"missing", lasting("remembered for ", m.Missing, "not remembered")},
+		line{"stale", lasting("served for another ", m.Stale, "not served")},
+		line{"timeout", fmt.Sprintf("%s of a load and %s of a GET, then %s", m.Timeout, m.Wait, onError(m.OnError))})
+}
+
+func lasting(words string, d time.Duration, not string) string {
+	if d == 0 {
+		return not
+	}
+	return words + d.String()
 }
 
 func onError(mode origin.ErrorMode) string {

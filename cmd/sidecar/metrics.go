@@ -24,7 +24,10 @@ type metrics struct {
 	loads      *prometheus.CounterVec
 	loadTime   *prometheus.HistogramVec
 	fills      *prometheus.CounterVec
+	leases     *prometheus.CounterVec
+	renewals   *prometheus.CounterVec
 	joined     *prometheus.CounterVec
+	again      *prometheus.CounterVec
 	suppressed *prometheus.CounterVec
 }
 
@@ -40,12 +43,15 @@ func newMetrics(p *product) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"map"}),
 		fills:      counter("readthrough_fills_total", "Values written to Redis after a load, by map and outcome.", "map", "outcome"),
+		leases:     counter("readthrough_leases_total", "What Redis said to those who asked for the right to load a missing key.", "map", "outcome"),
+		renewals:   counter("readthrough_renewals_total", "Values past their time that were loaded anew, or not.", "map", "outcome"),
 		joined:     counter("readthrough_loads_joined_total", "Misses that waited for a load already under way.", "map"),
+		again:      counter("readthrough_loads_started_over_total", "Misses that waited for a load whose value could have been too old for them.", "map"),
 		suppressed: counter("readthrough_errors_suppressed_total", "Errors answered as null, where onError is nil.", "map", "code"),
 	}
 }
 
-// Loaded, Filled, Joined and Suppressed make metrics an origin.Observer.
+// Loaded and those that follow make metrics an origin.Observer.
 func (m *metrics) Loaded(mapName string, outcome origin.Outcome, took time.Duration) {
 	m.loads.WithLabelValues(mapName, string(outcome)).Inc()
 	m.loadTime.WithLabelValues(mapName).Observe(took.Seconds())
@@ -53,6 +59,18 @@ func (m *metrics) Loaded(mapName string, outcome origin.Outcome, took time.Durat
 
 func (m *metrics) Filled(mapName string, outcome origin.FillOutcome) {
 	m.fills.WithLabelValues(mapName, string(outcome)).Inc()
+}
+
+func (m *metrics) Leased(mapName string, outcome origin.LeaseOutcome) {
+	m.leases.WithLabelValues(mapName, string(outcome)).Inc()
+}
+
+func (m *metrics) Renewed(mapName string, outcome origin.RenewalOutcome) {
+	m.renewals.WithLabelValues(mapName, string(outcome)).Inc()
+}
+
+func (m *metrics) StartedOver(mapName string, n int) {
+	m.again.WithLabelValues(mapName).Add(float64(n))
 }
 
 func (m *metrics) Joined(mapName string) { m.joined.WithLabelValues(mapName).Inc() }
@@ -98,17 +116,18 @@ var (
 	collectedFigure    = current("readthrough_loops_answered", "1 where every loop answered this scrape; 0 where figures are missing.")
 	upstreamUpFigure   = current("readthrough_upstream_up", "1 while Redis answers the search for its topology.")
 	originUpFigure     = current("readthrough_origin_up", "0 after an attempt to connect to the origin failed, until one succeeds.", "origin")
+	originOpenFigure   = current("readthrough_origin_breaker_open", "1 while the origin is left alone, but for a try now and then.", "origin")
 	originConns        = current("readthrough_origin_connections", "Connections to an origin, by whether they are at work.", "origin", "state")
 
 	figures = []figure{
 		commandsFigure, hitsFigure, missesFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, voidsRefusedFigure, settledFigure, wiresFigure,
-		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originConns, busyFigure, turnsFigure,
+		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originOpenFigure, originConns, busyFigure, turnsFigure,
 		buffersFigure, collectedFigure, upstreamUpFigure,
 	}
 )
 
 func (m *metrics) vectors() []prometheus.Collector {
-	return []prometheus.Collector{m.loads, m.loadTime, m.fills, m.joined, m.suppressed}
+	return []prometheus.Collector{m.loads, m.loadTime, m.fills, m.leases, m.renewals, m.joined, m.again, m.suppressed}
 }
 
 // Describe and Collect make metrics a prometheus.Collector.
@@ -208,6 +227,11 @@ func collectOrigins(states []origin.State, send func(f figure, value float64, la
 			up = 0
 		}
 		send(originUpFigure, up, s.Name)
+		open := 0.0
+		if s.Open {
+			open = 1
+		}
+		send(originOpenFigure, open, s.Name)
 		send(originConns, float64(s.Busy), s.Name, "busy")
 		send(originConns, float64(s.Conns-s.Busy), s.Name, "idle")
 	}

@@ -35,6 +35,7 @@ func (c *Config) databases(clientName string) []origin.Database {
 		databases[i] = origin.Database{
 			Name: o.Name, URL: o.URL.Read, ApplicationName: clientName,
 			MaxConns: int32(o.Pool.Max), MaxIdle: o.Pool.Idle,
+			Queue: o.Queue, Breaker: origin.Breaker{Failures: o.Breaker.Failures, Pause: o.Breaker.Pause}, FailOpen: o.FailOpen.Max,
 		}
 		if !o.Password.IsZero() {
 			databases[i].Password = o.Password.Read

@@ -53,7 +53,7 @@ func newRelay(d relayDeps) (_ relay, err error) {
 	if len(d.config.Origins) > 0 && slices.Contains(d.config.Intercept, "GET") {
 		p.resolver, err = origin.NewResolver(origin.Options{
 			Databases: d.config.databases(d.clientName), Maps: d.config.compiled,
-			Cache: p.upstream.Cache(), Log: d.log.Named("origin"), Observer: m,
+			Leases: p.upstream.Leases(), Log: d.log.Named("origin"), Observer: m,
 		})
 		if err != nil {
 			return nil, err
@@ -72,28 +72,16 @@ func newRelay(d relayDeps) (_ relay, err error) {
 type missResolver struct{ *origin.Resolver }
 
 func (r missResolver) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) {
-	load := r.Resolver.Get
-	if how != resp.WithLease {
-		load = r.Resolver.Load
-	}
-	answers := make([]resp.Answer, len(keys))
-	var left atomic.Int64
-	left.Store(int64(len(keys)))
-	for i, key := range keys {
-		load(key, func(a origin.Answer) {
+	r.Resolver.Resolve(keys, hows[how], func(found []origin.Answer) {
+		answers := make([]resp.Answer, len(found))
+		for i, a := range found {
 			answers[i] = resp.Answer{Value: a.Value, Found: a.Found, Err: replyError(a.Err)}
-			if left.Add(-1) == 0 {
-				done(answers)
-			}
-		})
-	}
+		}
+		done(answers)
+	})
 }
 
-func (missResolver) Refreshes() bool { return false }
-
-func (missResolver) Hit([]byte) {}
-
-func (missResolver) Forget([]byte) {}
+var hows = [...]origin.How{resp.WithLease: origin.WithLease, resp.WithoutFill: origin.WithoutFill, resp.FailOpen: origin.FailOpen}
 
 // replyError is an origin's error as the text of a RESP error, with its own prefix.
 func replyError(err error) error {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"readthrough/origin"
 )
@@ -114,6 +115,23 @@ func (c *Config) validateOrigins(d *document) {
 		if o.Pool.Idle <= 0 {
 			d.problem(at+"pool.idle", "%s is too short: write a duration such as 30s", o.Pool.Idle)
 		}
+		o.validateBounds(d, at)
+	}
+}
+
+// validateBounds checks what keeps an origin from being overrun.
+func (o OriginConfig) validateBounds(d *document, at string) {
+	if o.Queue < 1 || o.Queue > 100_000 {
+		d.problem(at+"queue", "%d is out of bounds: write 1 to 100000", o.Queue)
+	}
+	if o.Breaker.Failures < 0 || o.Breaker.Failures > 1000 {
+		d.problem(at+"breaker.failures", "%d is out of bounds: write 1 to 1000, or 0 to try every time", o.Breaker.Failures)
+	}
+	if o.Breaker.Pause < time.Millisecond || o.Breaker.Pause > origin.MaxPause {
+		d.problem(at+"breaker.pause", "%s is out of bounds: write 1ms to %s", o.Breaker.Pause, origin.MaxPause)
+	}
+	if o.FailOpen.Max < 0 || o.FailOpen.Max > 1000 {
+		d.problem(at+"failOpen.max", "%d is out of bounds: write 1 to 1000, or 0 to load nothing while Redis fails", o.FailOpen.Max)
 	}
 }
 
@@ -132,6 +150,19 @@ func (c *Config) validateMaps(d *document) {
 			seen[m.Name] = i
 		}
 		c.validateMapOrigin(d, fmt.Sprintf("maps[%d].origin", i), m.Origin)
+	}
+	for i, m := range c.Maps {
+		// Zero stands for the default in what is compiled, and is none of the values that these fields take.
+		at := fmt.Sprintf("maps[%d].", i)
+		if m.Wait == 0 && d.gives(at+"wait") {
+			d.problem(at+"wait", "is 0s: write the timeout, %s, or more, up to 2h", m.Timeout)
+		}
+		if m.MaxValue == 0 && d.gives(at+"maxValue") {
+			d.problem(at+"maxValue", "is 0: write 1 byte or more, such as 8MiB")
+		}
+		if m.Queue == 0 && d.gives(at+"queue") {
+			d.problem(at+"queue", "is 0: write 1 or more")
+		}
 	}
 	compiled, err := origin.Compile(c.definitions())
 	var found []Problem

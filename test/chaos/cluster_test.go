@@ -44,7 +44,7 @@ func TestAHealthyClusterIsNotComplainedOf(t *testing.T) {
 	slot, owner := ownerOf(t, cluster, "a")
 	nodes := cluster.Nodes()
 	must(t, cluster.MigrateSlot(t.Context(), slot, nodes[(slices.Index(nodes, owner)+1)%len(nodes)]))
-	recovered(t, r.addr, tags...) // by a redirect, after which the topology is looked at again
+	recovered(t, r.Addr, tags...) // by a redirect, after which the topology is looked at again
 	for _, entry := range logged.All() {
 		t.Errorf("%s %v", entry.Message, entry.ContextMap())
 	}
@@ -56,7 +56,7 @@ func TestASlotThatMoves(t *testing.T) {
 	cluster := harness.NewCluster(t, harness.ClusterOptions{})
 	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs()[:1]})
 	slot, _ := ownerOf(t, cluster, "a")
-	crew := startWorkers(t, r.addr, false, "a", "b")
+	crew := startWorkers(t, r.Addr, false, "a", "b")
 	nodes := cluster.Nodes()
 	for i := range 6 {
 		_, owner := ownerOf(t, cluster, "a")
@@ -74,8 +74,8 @@ func TestASlotThatMoves(t *testing.T) {
 		must(t, m.Finish(ctx))
 		crew.progress(t, 2)
 	}
-	crew.stop(t, r.addr)
-	st := r.stats()
+	crew.stop(t, r.Addr)
+	st := r.Stats(t)
 	t.Logf("%+v", st)
 	if st.Moved == 0 || st.Asked == 0 || st.Retried == 0 {
 		t.Errorf("the clients met no MOVED, no ASK or no TRYAGAIN: %+v", st)
@@ -87,7 +87,7 @@ func TestANodeIsAdded(t *testing.T) {
 	ctx := t.Context()
 	cluster := harness.NewCluster(t, harness.ClusterOptions{})
 	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs()[:1]})
-	crew := startWorkers(t, r.addr, false, tags...)
+	crew := startWorkers(t, r.Addr, false, tags...)
 	added, err := cluster.AddMaster(ctx)
 	must(t, err)
 	for _, tag := range tags {
@@ -95,7 +95,7 @@ func TestANodeIsAdded(t *testing.T) {
 		must(t, cluster.MigrateSlot(ctx, slot, added))
 		crew.progress(t, 2)
 	}
-	crew.stop(t, r.addr)
+	crew.stop(t, r.Addr)
 }
 
 // A graceful failover, in which no write is lost by Redis: no client notices.
@@ -103,7 +103,7 @@ func TestAGracefulFailover(t *testing.T) {
 	ctx := t.Context()
 	cluster := harness.NewCluster(t, harness.ClusterOptions{Replicas: 1})
 	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs()[:1]})
-	crew := startWorkers(t, r.addr, false, tags...)
+	crew := startWorkers(t, r.Addr, false, tags...)
 	crew.progress(t, 2)
 	for range 2 { // there and back
 		_, owner := ownerOf(t, cluster, "a")
@@ -112,29 +112,29 @@ func TestAGracefulFailover(t *testing.T) {
 		must(t, cluster.Failover(ctx, replicas[0], harness.Coordinated))
 		crew.progress(t, 2)
 	}
-	crew.stop(t, r.addr)
+	crew.stop(t, r.Addr)
 }
 
 // A master dies and its replica takes over: errors say what happened, and all recovers by itself.
 func TestAMasterDies(t *testing.T) {
 	cluster := harness.NewCluster(t, harness.ClusterOptions{Replicas: 1, NodeTimeout: time.Second})
 	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs()[:1]})
-	crew := startWorkers(t, r.addr, true, tags...)
+	crew := startWorkers(t, r.Addr, true, tags...)
 	crew.progress(t, 20)
 	_, owner := ownerOf(t, cluster, "a")
 	owner.Kill()
-	took := recovered(t, r.addr, tags...)
+	took := recovered(t, r.Addr, tags...)
 	t.Logf("recovered after %v", took)
 	if took > 10*time.Second {
 		t.Errorf("it took %v to recover", took)
 	}
 	crew.progress(t, 20)
-	crew.stop(t, r.addr)
+	crew.stop(t, r.Addr)
 	// The dead one comes back as a replica, and becomes the master again.
 	must(t, owner.Restart(t.Context()))
 	must(t, cluster.WaitAgreed(t.Context()))
 	must(t, cluster.Failover(t.Context(), owner, harness.Coordinated))
-	recovered(t, r.addr, tags...)
+	recovered(t, r.Addr, tags...)
 }
 
 // durable keeps the data of nodes that are restarted.
@@ -151,7 +151,7 @@ func TestNodesAreRestarted(t *testing.T) {
 		}
 		waiting := make([]*harness.Conn, len(tags))
 		for i, tag := range tags {
-			waiting[i] = harness.NewConn(t, r.addr)
+			waiting[i] = harness.NewConn(t, r.Addr)
 			must(t, waiting[i].Send(harness.Command("INCR", "{"+tag+"}:meanwhile")))
 		}
 		for _, c := range waiting {
@@ -164,15 +164,15 @@ func TestNodesAreRestarted(t *testing.T) {
 		for _, n := range nodes {
 			must(t, n.Restart(ctx))
 		}
-		took := recovered(t, r.addr, tags...)
+		took := recovered(t, r.Addr, tags...)
 		t.Logf("recovered %v after %d nodes were restarted", took, len(nodes))
 		if took > 10*time.Second {
 			t.Errorf("it took %v to recover", took)
 		}
 	}
-	crew := startWorkers(t, r.addr, false, tags...)
+	crew := startWorkers(t, r.Addr, false, tags...)
 	crew.progress(t, 5)
-	crew.stop(t, r.addr)
+	crew.stop(t, r.Addr)
 }
 
 // Of the seeds only one lives: the others refuse, hang or do not exist.
@@ -181,9 +181,9 @@ func TestOneSeedLives(t *testing.T) {
 	dead := newProxy(t, "127.0.0.1:1")
 	dead.refuse()
 	r := newRelay(t, upstream.Options{Addresses: []string{dead.addr, "no-such-host.invalid:6379", cluster.Addrs()[2]}})
-	crew := startWorkers(t, r.addr, false, tags...)
+	crew := startWorkers(t, r.Addr, false, tags...)
 	crew.progress(t, 5)
-	crew.stop(t, r.addr)
+	crew.stop(t, r.Addr)
 }
 
 func TestAClusterOverIPv6(t *testing.T) {
@@ -192,13 +192,13 @@ func TestAClusterOverIPv6(t *testing.T) {
 	}
 	cluster := harness.NewCluster(t, harness.ClusterOptions{RedisOptions: harness.RedisOptions{IPv6: harness.HasIPv6()}})
 	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs()[:1]})
-	crew := startWorkers(t, r.addr, false, tags...)
+	crew := startWorkers(t, r.Addr, false, tags...)
 	slot, owner := ownerOf(t, cluster, "a")
 	nodes := cluster.Nodes()
 	must(t, cluster.MigrateSlot(t.Context(), slot, nodes[(slices.Index(nodes, owner)+1)%len(nodes)]))
 	crew.progress(t, 5)
-	crew.stop(t, r.addr)
-	if st := r.stats(); st.Moved == 0 {
+	crew.stop(t, r.Addr)
+	if st := r.Stats(t); st.Moved == 0 {
 		t.Errorf("no redirect was followed: %+v", st)
 	}
 }
@@ -206,10 +206,10 @@ func TestAClusterOverIPv6(t *testing.T) {
 func TestAStandaloneRedis(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	r := newRelay(t, upstream.Options{Addresses: []string{redis.Addr()}})
-	crew := startWorkers(t, r.addr, false, tags...)
+	crew := startWorkers(t, r.Addr, false, tags...)
 	crew.progress(t, 5)
 	must(t, redis.Pause()) // for a moment, in which commands wait
 	must(t, redis.Resume())
 	crew.progress(t, 5)
-	crew.stop(t, r.addr)
+	crew.stop(t, r.Addr)
 }

@@ -28,7 +28,7 @@ func TestRelayingAllocatesNothing(t *testing.T) {
 	for _, protocol := range []string{"2", "3"} {
 		for _, depth := range []int{1, 100} {
 			t.Run(fmt.Sprintf("RESP%s,depth=%d", protocol, depth), func(t *testing.T) {
-				c := harness.NewConn(t, r.addr)
+				c := harness.NewConn(t, r.Addr)
 				c.MustDo(t, "HELLO", protocol)
 				var batch, answer []byte
 				for i := range depth {

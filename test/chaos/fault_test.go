@@ -67,7 +67,7 @@ func TestAReadWhoseConnectionIsLostIsSentAgain(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p.once(script)
-			c := harness.NewConn(t, r.addr)
+			c := harness.NewConn(t, r.Addr)
 			if got := c.MustDo(t, "GET", "k"); got != "$1\r\nv\r\n" {
 				t.Fatalf("reply %q", got)
 			}
@@ -80,13 +80,13 @@ func TestAHarmlessCommandWhoseConnectionIsLostIsSentAgain(t *testing.T) {
 	r, p, _ := bentRelay(t, upstream.Options{})
 	for _, args := range [][]string{{"PING"}, {"ECHO", "+PONG"}, {"INFO", "server"}, {"CONFIG", "GET", "maxmemory"}} {
 		p.once(func(b *bent) { b.requests(len(harness.Command(args...))) })
-		c := harness.NewConn(t, r.addr)
+		c := harness.NewConn(t, r.Addr)
 		if got := c.MustDo(t, args...); got[0] == '-' {
 			t.Errorf("%q: %q", args, got)
 		}
 	}
 	p.once(func(b *bent) { b.requests(len(harness.Command("PUBLISH", "c", "m"))) })
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	if err := c.Send(harness.Command("PUBLISH", "c", "m")); err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestAWriteWhoseConnectionIsLostIsAnErrorThatSaysSo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			redis.MustDo(t, "SET", "n", "0")
 			p.once(test.script)
-			c := harness.NewConn(t, r.addr)
+			c := harness.NewConn(t, r.Addr)
 			if err := c.Send(command); err != nil {
 				t.Fatal(err)
 			}
@@ -134,8 +134,8 @@ func TestAPipelineThatLosesItsConnection(t *testing.T) {
 		b.requests(len(commands))
 		b.replies(len(":1\r\n"))
 	})
-	c := harness.NewConn(t, r.addr)
-	other := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
+	other := harness.NewConn(t, r.Addr)
 	if err := c.Send(commands); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestCommandsThatWereNotWrittenAreSentAgain(t *testing.T) {
 	p.once(func(b *bent) {
 		_, _ = b.in.Peek(1)
 		_ = harness.Poll(t.Context(), func() error { // all of it is written, or waits in the relay
-			if r.loopStats().Buffered < clients*count*len(value) {
+			if r.LoopStats(t).Buffered < clients*count*len(value) {
 				return errors.New("not there yet")
 			}
 			return nil
@@ -165,7 +165,7 @@ func TestCommandsThatWereNotWrittenAreSentAgain(t *testing.T) {
 	})
 	var conns []*harness.Conn
 	for i := range clients {
-		c := harness.NewConn(t, r.addr)
+		c := harness.NewConn(t, r.Addr)
 		conns = append(conns, c)
 		go func() {
 			for n := range count {
@@ -208,7 +208,7 @@ func TestAConnectionLostInTheMiddleOfALargeReply(t *testing.T) {
 		b.requests(len(harness.Command("GET", "big")))
 		b.replies(500_000)
 	})
-	c, other := harness.NewConn(t, r.addr), harness.NewConn(t, r.addr)
+	c, other := harness.NewConn(t, r.Addr), harness.NewConn(t, r.Addr)
 	if err := c.Send(pipeline([]string{"GET", "big"}, []string{"GET", "k"})); err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func TestANodeThatHangs(t *testing.T) {
 	r, p, redis := bentRelay(t, upstream.Options{Silence: silence})
 	redis.MustDo(t, "SET", "k", "v")
 	p.once((*bent).hang)
-	writer, reader := harness.NewConn(t, r.addr), harness.NewConn(t, r.addr)
+	writer, reader := harness.NewConn(t, r.Addr), harness.NewConn(t, r.Addr)
 	began := time.Now()
 	if err := errors.Join(writer.Send(harness.Command("INCR", "n")), reader.Send(harness.Command("GET", "k"))); err != nil {
 		t.Fatal(err)
@@ -250,7 +250,7 @@ func TestANodeThatHangsUnderALargeCommand(t *testing.T) {
 					<-b.done // reads nothing
 				}
 			})
-			c := harness.NewConn(t, r.addr)
+			c := harness.NewConn(t, r.Addr)
 			go func() {
 				_ = c.Send(pipeline([]string{"SET", "k", strings.Repeat("x", size)}, []string{"SET", "k", "v"}, []string{"GET", "k"}))
 			}()
@@ -269,7 +269,7 @@ func TestANodeThatAnswersGarbage(t *testing.T) {
 			_, _ = io.WriteString(b.client, garbage)
 			b.hang()
 		})
-		c := harness.NewConn(t, r.addr)
+		c := harness.NewConn(t, r.Addr)
 		if err := c.Send(pipeline([]string{"GET", "k"}, []string{"INCR", "n"})); err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +286,7 @@ func TestANodeThatAnswersGarbage(t *testing.T) {
 		_, _ = io.WriteString(b.client, "+stray\r\n")
 		b.hang()
 	})
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	for range 3 {
 		if got := c.MustDo(t, "GET", "k"); got != "$1\r\nv\r\n" {
 			t.Fatalf("reply %q", got)
@@ -301,7 +301,7 @@ func TestANodeThatIsDown(t *testing.T) {
 	redis.MustDo(t, "SET", "k", "v")
 	p.refuse()
 	want := "-UPSTREAMDOWN Redis at " + p.addr + ": connect: connection refused\r\n"
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	began := time.Now()
 	if got := c.MustDo(t, "SET", "k", "w"); got != want {
 		t.Fatalf("reply %q, want %q", got, want)
@@ -336,13 +336,13 @@ func TestANodeThatIsDown(t *testing.T) {
 func TestANodeThatIsDownForAMoment(t *testing.T) {
 	r, p, redis := bentRelay(t, upstream.Options{})
 	redis.MustDo(t, "SET", "n", "0")
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	p.refuse()
 	if err := c.Send(pipeline([]string{"INCR", "n"}, []string{"INCR", "n"}, []string{"GET", "n"})); err != nil {
 		t.Fatal(err)
 	}
 	poll(t, func() error { // it has been tried in vain
-		if r.stats().DialsFailed == 0 {
+		if r.Stats(t).DialsFailed == 0 {
 			return errors.New("no dial has failed yet")
 		}
 		return nil
@@ -362,7 +362,7 @@ func TestRedisComesLate(t *testing.T) {
 	}
 	defer hung.Close()
 	r := startRelay(t, upstream.Options{Addresses: []string{hung.Addr().String(), p.addr}})
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	got := c.MustDo(t, "SET", "k", "v")
 	if !strings.HasPrefix(got, "-UPSTREAMDOWN Redis: ") || !strings.Contains(got, p.addr) || !strings.Contains(got, "connection refused") {
 		t.Fatalf("reply %q", got)
@@ -379,7 +379,7 @@ func TestARefusedUserDoesNotTakeTheNodeFromOthers(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	r := newRelay(t, upstream.Options{Addresses: []string{redis.Addr()}})
 	redis.MustDo(t, "ACL", "SETUSER", "alice", "on", ">secret", "~*", "+@all")
-	alice, other := harness.NewConn(t, r.addr), harness.NewConn(t, r.addr)
+	alice, other := harness.NewConn(t, r.Addr), harness.NewConn(t, r.Addr)
 	if got := alice.MustDo(t, "AUTH", "alice", "secret") + alice.MustDo(t, "GET", "k"); got != "+OK\r\n$-1\r\n" {
 		t.Fatalf("replies %q", got)
 	}

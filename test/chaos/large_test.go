@@ -158,7 +158,7 @@ func TestALargeCommandInAPipeline(t *testing.T) {
 		[]string{"APPEND", "{k}", big}, []string{"GET", "{k}"}, []string{"PING"},
 		[]string{"MSET", "{k}", big, "{k}2", bigger}, []string{"STRLEN", "{k}2"}, []string{"DEL", "{k}", "{k}2"},
 	)
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	go func() { // in pieces that end anywhere
 		for len(commands) > 0 {
 			n := min(len(commands), 1+rand.IntN(300_000))
@@ -177,7 +177,7 @@ func TestALargeCommandInAPipeline(t *testing.T) {
 func TestALargeArgumentThatIsOfNoUse(t *testing.T) {
 	cluster := harness.NewCluster(t, harness.ClusterOptions{})
 	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs()[:1]})
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	big := strings.Repeat("x", 3<<20)
 	for _, command := range [][]string{
 		{"AUTH", big},
@@ -206,7 +206,7 @@ func TestAConnectionLostUnderALargeCommand(t *testing.T) {
 	for name, taken := range map[string]int{"at its beginning": 10, "in its middle": 4 << 20, "at its end": len(harness.Command("SET", "k", big))} {
 		t.Run(name, func(t *testing.T) {
 			p.once(func(b *bent) { b.requests(taken) })
-			c := harness.NewConn(t, r.addr)
+			c := harness.NewConn(t, r.Addr)
 			go func() {
 				_ = c.Send(pipeline([]string{"SET", "k", big}, []string{"SET", "k", "after"}, []string{"GET", "k"}))
 			}()
@@ -216,7 +216,7 @@ func TestAConnectionLostUnderALargeCommand(t *testing.T) {
 	}
 	p.refuse()
 	defer p.accept(t)
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	go func() { _ = c.Send(harness.Command("SET", "k", big)) }()
 	got, err := c.ReadReply()
 	if want := "-UPSTREAMDOWN Redis at " + p.addr + ": connect: connection refused\r\n"; string(got) != want || err != nil {
@@ -232,7 +232,7 @@ func TestAClientThatLeavesInTheMiddleOfALargeCommand(t *testing.T) {
 	r, _, redis := bentRelay(t, upstream.Options{})
 	command := harness.Command("SET", "k", strings.Repeat("x", 4<<20))
 	for range 10 {
-		c := harness.NewConn(t, r.addr)
+		c := harness.NewConn(t, r.Addr)
 		if err := c.Send(command[:2<<20]); err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +244,7 @@ func TestAClientThatLeavesInTheMiddleOfALargeCommand(t *testing.T) {
 		})
 		_ = c.Close()
 		poll(t, func() error {
-			if st := r.loopStats(); st.Conns > 1 || st.Buffered > 0 {
+			if st := r.LoopStats(t); st.Conns > 1 || st.Buffered > 0 {
 				return fmt.Errorf("%d connections, %d bytes are left", st.Conns, st.Buffered)
 			}
 			return nil
@@ -260,7 +260,7 @@ func TestAClientThatLeavesInTheMiddleOfALargeCommand(t *testing.T) {
 func TestALargeCommandForASlotThatMoved(t *testing.T) {
 	cluster := harness.NewCluster(t, harness.ClusterOptions{})
 	r := newRelay(t, upstream.Options{Addresses: cluster.Addrs()[:1]})
-	c := harness.NewConn(t, r.addr)
+	c := harness.NewConn(t, r.Addr)
 	big := bytes.Repeat([]byte("x"), 3<<20)
 	command := harness.Command("SET", "k", string(big))
 	if got := c.MustDo(t, "SET", "k", "v"); got != "+OK\r\n" {

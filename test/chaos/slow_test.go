@@ -36,7 +36,7 @@ func slowReader(t *testing.T, r *relay, p *proxy, redis *harness.Redis) (slow *h
 		_, _ = io.Copy(b.server, b.in)
 		_ = b.server.Close()
 	})
-	slow = harness.NewConn(t, r.addr)
+	slow = harness.NewConn(t, r.Addr)
 	var commands []byte
 	for range count {
 		commands = append(commands, harness.Command("GET", "big")...)
@@ -45,7 +45,7 @@ func slowReader(t *testing.T, r *relay, p *proxy, redis *harness.Redis) (slow *h
 		t.Fatal(err)
 	}
 	// All of it is on its way: this comes back after it, on the same loop.
-	harness.NewConn(t, r.addr).MustDo(t, "CLIENT", "ID")
+	harness.NewConn(t, r.Addr).MustDo(t, "CLIENT", "ID")
 	return slow, count, value, func() { close(gate) }
 }
 
@@ -57,7 +57,7 @@ func TestASlowReaderDoesNotHoldUpReads(t *testing.T) {
 	slow, count, value, release := slowReader(t, r, p, redis)
 	others := make([]*harness.Conn, 10)
 	for i := range others {
-		others[i] = harness.NewConn(t, r.addr)
+		others[i] = harness.NewConn(t, r.Addr)
 		if err := others[i].Send(pipeline([]string{"GET", "k"}, []string{"EXISTS", "k"}, []string{"GET", "big"}, []string{"STRLEN", "k"})); err != nil {
 			t.Fatal(err)
 		}
@@ -67,18 +67,18 @@ func TestASlowReaderDoesNotHoldUpReads(t *testing.T) {
 	for _, c := range others {
 		expect(t, c, "$1\r\nv\r\n", ":1\r\n", value, ":1\r\n")
 	}
-	if st := r.stats(); st.Evacuated == 0 {
+	if st := r.Stats(t); st.Evacuated == 0 {
 		t.Errorf("nothing was taken from behind the slow reader: %+v", st)
 	}
 	// While it is stalled, for longer than a write would wait, all goes on, writes too.
-	writer := harness.NewConn(t, r.addr)
+	writer := harness.NewConn(t, r.Addr)
 	writer.Timeout = time.Second
 	for began, n := time.Now(), 1; time.Since(began) < 3*time.Second; n++ {
 		if got := writer.MustDo(t, "INCR", "n"); got != fmt.Sprintf(":%d\r\n", n) {
 			t.Fatalf("reply %q", got)
 		}
 	}
-	if held := r.loopStats().Buffered; held > 16<<20 {
+	if held := r.LoopStats(t).Buffered; held > 16<<20 {
 		t.Errorf("%d bytes are held for one slow reader", held)
 	}
 	for range count {
@@ -88,7 +88,7 @@ func TestASlowReaderDoesNotHoldUpReads(t *testing.T) {
 		t.Fatalf("reply %q", got)
 	}
 	poll(t, func() error { // the connection that it had for itself is given up
-		if n := r.stats().Wires; n != 1 {
+		if n := r.Stats(t).Wires; n != 1 {
 			return fmt.Errorf("%d connections to Redis", n)
 		}
 		return nil
@@ -100,7 +100,7 @@ func TestASlowReaderBehindWhichWritesWaitIsClosed(t *testing.T) {
 	r, p, redis := bentRelay(t, upstream.Options{})
 	redis.MustDo(t, "SET", "k", "v")
 	slow, _, _, release := slowReader(t, r, p, redis)
-	writer, reader := harness.NewConn(t, r.addr), harness.NewConn(t, r.addr)
+	writer, reader := harness.NewConn(t, r.Addr), harness.NewConn(t, r.Addr)
 	if err := errors.Join(
 		writer.Send(pipeline([]string{"GET", "k"}, []string{"INCR", "n"}, []string{"GET", "n"})),
 		reader.Send(harness.Command("GET", "k")),
@@ -125,7 +125,7 @@ func TestASlowReaderBehindWhichWritesWaitIsClosed(t *testing.T) {
 func TestAClientThatNeverReads(t *testing.T) {
 	r, _, redis := bentRelay(t, upstream.Options{})
 	redis.MustDo(t, "SET", "big", strings.Repeat("x", 10_000))
-	greedy, err := net.Dial("tcp", r.addr)
+	greedy, err := net.Dial("tcp", r.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestAClientThatNeverReads(t *testing.T) {
 		_ = greedy.SetWriteDeadline(time.Now().Add(time.Second))
 		n, err := greedy.Write(many[sent%len(one):])
 		sent += n
-		most = max(most, r.loopStats().Buffered)
+		most = max(most, r.LoopStats(t).Buffered)
 		if err != nil {
 			break
 		}
@@ -152,12 +152,12 @@ func TestAClientThatNeverReads(t *testing.T) {
 		t.Errorf("%d bytes of commands were read from a client that reads nothing", sent)
 	}
 	poll(t, func() error { // its replies are held up by now; what comes later takes another connection
-		if held := r.loopStats().Buffered; held < 4<<20 {
+		if held := r.LoopStats(t).Buffered; held < 4<<20 {
 			return fmt.Errorf("%d bytes are held", held)
 		}
 		return nil
 	})
-	other := harness.NewConn(t, r.addr)
+	other := harness.NewConn(t, r.Addr)
 	other.Timeout = 2 * time.Second
 	for n := 1; n <= 100; n++ {
 		if got := other.MustDo(t, "INCR", "n"); got != fmt.Sprintf(":%d\r\n", n) {
@@ -166,7 +166,7 @@ func TestAClientThatNeverReads(t *testing.T) {
 	}
 	_ = greedy.Close()
 	poll(t, func() error {
-		if held := r.loopStats().Buffered; held > 1<<20 {
+		if held := r.LoopStats(t).Buffered; held > 1<<20 {
 			return fmt.Errorf("%d bytes are held after it has gone", held)
 		}
 		return nil
@@ -195,7 +195,7 @@ func TestAClientThatWritesAllBeforeItReads(t *testing.T) {
 		})
 		// A small buffer, so that what the client does not read waits in the relay.
 		dialer := net.Dialer{Control: smallBuffer}
-		c, err := dialer.DialContext(t.Context(), "tcp", r.addr)
+		c, err := dialer.DialContext(t.Context(), "tcp", r.Addr)
 		must(t, err)
 		_ = c.SetDeadline(time.Now().Add(patience))
 		written := make(chan error, 1)
@@ -204,7 +204,7 @@ func TestAClientThatWritesAllBeforeItReads(t *testing.T) {
 			written <- err
 		}()
 		poll(t, func() error {
-			if st := r.loopStats(); st.Buffered == 0 {
+			if st := r.LoopStats(t); st.Buffered == 0 {
 				return errors.New("nothing is under way")
 			}
 			return nil
@@ -228,9 +228,9 @@ func TestAClientThatWritesAllBeforeItReads(t *testing.T) {
 // awaitCalm waits until nothing moves in the relay any more.
 func awaitCalm(t *testing.T, r *relay) {
 	t.Helper()
-	last, since := r.loopStats().Buffered, time.Now()
+	last, since := r.LoopStats(t).Buffered, time.Now()
 	poll(t, func() error {
-		if now := r.loopStats().Buffered; now != last {
+		if now := r.LoopStats(t).Buffered; now != last {
 			last, since = now, time.Now()
 		}
 		if time.Since(since) < 50*time.Millisecond {

@@ -270,9 +270,13 @@ const (
 	watchedElsewhere  = "WATCH belongs to a connection of the user, database and protocol of that time: after another one is chosen, EXEC answers null"
 	trackedElsewhere  = "what CLIENT TRACKING knows belongs to connections of the user, database and protocol of that time"
 	unequalInside     = "what is not equal by itself is not within EXEC's reply either"
-	pushedInside      = "Redis 7.0 writes the messages of a client to itself between the elements of its EXEC's reply; the sidecar's clients get them before it or after"
+	pushedInside      = "Redis 7.0 writes the messages of a client to itself between the elements of its EXEC's reply, and of that to a pop from a sorted set; the sidecar's clients get them before it or after"
+	subscribedThere   = "the sidecar refuses to change user, protocol or database while there are subscriptions"
 	nodeInside        = "inside a transaction or a script, one node answers alone what is about all of them, and PUBLISH counts its subscribers only"
 )
+
+// sortedSetPops tell of what they have done in the middle of their replies.
+var sortedSetPops = []string{"zpopmin", "zpopmax", "zmpop", "bzpopmin", "bzpopmax", "bzmpop"}
 
 var ofAllNodes = []command.Handling{command.AllShards, command.AllNodes, command.Scan, command.RandomKey}
 
@@ -294,9 +298,11 @@ func (c *standing) say(p *pair, args []string) (why string) {
 		return insideTransaction
 	case c.inside && p.difference(info) != none:
 		return unequalInside
-	case c.subscribed && info.Action == command.ActionMulti:
+	case c.subscribed && (info.Action == command.ActionMulti || !p.unlike && slices.Contains(sortedSetPops, info.Name)):
 		return pushedInside
-	case c.watching && switches:
+	case c.subscribed && (info.Action == command.ActionHello && len(args) > 1 || info.Action == command.ActionSelect || info.Action == command.ActionAuth):
+		return subscribedThere
+	case c.watching && (switches || c.tracking && info.Action == command.ActionClientTracking):
 		return watchedElsewhere
 	case c.tracking && switches:
 		return trackedElsewhere

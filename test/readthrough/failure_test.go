@@ -126,8 +126,8 @@ func TestOriginRestartsUnderLoad(t *testing.T) {
 	asking.Wait()
 }
 
-// TestFillFails holds that a value that Redis does not take is answered all the same.
-func TestFillFails(t *testing.T) {
+// TestRedisRefuses holds that a value that Redis does not take is answered all the same.
+func TestRedisRefuses(t *testing.T) {
 	w := newWorld(t)
 	c := harness.NewConn(t, w.sidecar.Addr())
 	for i, setting := range [][2]string{{"maxmemory", "1"}, {"min-replicas-to-write", "1"}} {
@@ -140,8 +140,8 @@ func TestFillFails(t *testing.T) {
 			if got := w.redis(t, "user:7", "EXISTS", "user:7").Str; got != "0" {
 				t.Error("Redis took the value")
 			}
-			if got, want := metric(t, w.sidecar, `readthrough_fills_total{map="user",outcome="failed"}`), fmt.Sprint(2*(i+1)); got != want {
-				t.Errorf("%q fills have failed, want %s", got, want)
+			if got, want := metric(t, w.sidecar, `readthrough_leases_total{map="user",outcome="refused"}`), fmt.Sprint(2*(i+1)); got != want {
+				t.Errorf("%q leases were refused, want %s", got, want)
 			}
 			if err := w.cluster.DoAll(t.Context(), "CONFIG", "SET", setting[0], "0"); err != nil {
 				t.Fatal(err)

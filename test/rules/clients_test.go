@@ -193,7 +193,7 @@ func TestLanesAreBounded(t *testing.T) {
 		do(t, c, fmt.Sprintf("AUTH u%d p", i), ok)
 		all = append(all, c)
 	}
-	if st := r.stats(t); st.Lanes != most || st.Wires > 1 {
+	if st := r.Stats(t); st.Lanes != most || st.Wires > 1 {
 		t.Fatalf("%d lanes with %d wires", st.Lanes, st.Wires)
 	}
 	late := r.connect(t)

@@ -76,7 +76,37 @@ func TestBlockedClientsDoNotHoldUpTheEnd(t *testing.T) {
 	await(t, redis, "flags=b", 2)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := r.resp.Close(ctx); err != nil {
+	if err := r.Server.Close(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+// A client that leaves while it is blocked has the replies to what it sent before.
+func TestABlockedClientThatLeavesIsAnsweredWhatCameBefore(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	for _, command := range []string{"BLPOP queue 0", "WAIT 1 0"} {
+		c := r.connect(t)
+		if err := c.Conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
+			t.Fatal(err)
+		}
+		// Not all of them fit in the sockets, and the rest is less than what the relay keeps for one client.
+		const echoes = 8
+		text := strings.Repeat("x", 512<<10)
+		for range echoes {
+			send(t, c, "ECHO "+text)
+		}
+		send(t, c, command)
+		await(t, redis, "flags=b", 1)
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		await(t, redis, "flags=b", 0)
+		for range echoes {
+			expect(t, c, bulk(text))
+		}
+		if got, err := c.ReadReply(); !errors.Is(err, io.EOF) {
+			t.Errorf("then %q, %v", got, err)
+		}
 	}
 }

@@ -45,6 +45,113 @@ func TestNotificationsEndWhereAMasterIsNew(t *testing.T) {
 	expect(t, plain, message(3, "message", "news", bulk("text")))
 }
 
+// Keyspace notifications of all masters come to a subscriber of theirs, each once; so do messages and confirmations.
+func TestNotificationsOfAllMastersComeOnce(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	keys := w.keysOfAll(t, "k")
+	other := w.connect(t)
+	for _, protocol := range []int{2, 3} {
+		c := w.connect(t)
+		if protocol == 3 {
+			c = w.connect3(t)
+		}
+		send(t, c, "PSUBSCRIBE __keyevent@0__:set news*")
+		expect(t, c, message(protocol, "psubscribe", "__keyevent@0__:set", ":1\r\n"), message(protocol, "psubscribe", "news*", ":2\r\n"))
+		send(t, c, "SUBSCRIBE __keyspace@0__:"+keys[1])
+		expect(t, c, message(protocol, "subscribe", "__keyspace@0__:"+keys[1], ":3\r\n"))
+		head := map[int]string{2: "*4\r\n", 3: ">4\r\n"}[protocol]
+		for i, key := range keys {
+			do(t, other, "SET "+key+" v", ok)
+			event := head + bulk("pmessage") + bulk("__keyevent@0__:set") + bulk("__keyevent@0__:set") + bulk(key)
+			if i != 1 {
+				expect(t, c, event)
+				continue
+			}
+			both := []string{read(t, c), read(t, c)} // in the node's order
+			if space := message(protocol, "message", "__keyspace@0__:"+key, bulk("set")); both[0] != space || both[1] != event {
+				t.Fatalf("%q", both)
+			}
+		}
+		other.MustDo(t, "PUBLISH", "news1", "text")
+		expect(t, c, head+bulk("pmessage")+bulk("news*")+bulk("news1")+bulk("text"))
+		send(t, c, "PUNSUBSCRIBE __keyevent@0__:set")
+		expect(t, c, message(protocol, "punsubscribe", "__keyevent@0__:set", ":2\r\n"))
+		for _, key := range keys {
+			do(t, other, "SET "+key+" v", ok)
+		}
+		expect(t, c, message(protocol, "message", "__keyspace@0__:"+keys[1], bulk("set")))
+		send(t, c, "PING")
+		if got := read(t, c); !strings.Contains(strings.ToLower(got), "pong") {
+			t.Fatalf("after that: %q", got)
+		}
+	}
+}
+
+// What is confirmed holds for all masters.
+func TestNotificationsOfAllMastersAreConfirmedTogether(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	masters, err := w.cluster.Masters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var direct []*harness.Conn
+	for _, m := range masters {
+		direct = append(direct, harness.NewConn(t, m.Addr()))
+	}
+	const channel = "__keyevent@0__:set"
+	for i := range 50 {
+		protocol, c := 2, w.connect(t)
+		if i%2 == 1 {
+			protocol, c = 3, w.connect3(t)
+		}
+		for _, step := range []struct{ kind, subscribers string }{{"subscribe", ":1\r\n"}, {"unsubscribe", ":0\r\n"}} {
+			send(t, c, step.kind+" "+channel)
+			expect(t, c, message(protocol, step.kind, channel, step.subscribers))
+			for _, d := range direct {
+				do(t, d, "PUBSUB NUMSUB "+channel, "*2\r\n"+bulk(channel)+step.subscribers)
+			}
+		}
+		_ = c.Close()
+	}
+}
+
+// No message comes before the client knows that it is subscribed, nor any after it knows that it is not.
+func TestNotificationsComeBetweenTheirConfirmations(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{"notify-keyspace-events KEA"}}})
+	keys := w.keysOfAll(t, "k")
+	stop, stopped := make(chan struct{}), make(chan error, 1)
+	writer := w.connect(t)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if _, err := writer.Do("SET", keys[i%len(keys)], "v"); err != nil {
+				stopped <- err
+				return
+			}
+		}
+	}()
+	const channel = "__keyevent@0__:set"
+	for range 30 {
+		c := w.connect3(t)
+		send(t, c, "SUBSCRIBE "+channel)
+		expect(t, c, message(3, "subscribe", channel, ":1\r\n"))
+		send(t, c, "UNSUBSCRIBE "+channel, "GET none")
+		until(t, c, message(3, "unsubscribe", channel, ":0\r\n"))
+		expect(t, c, "_\r\n")
+		silent(t, c)
+		_ = c.Close()
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
 // A lost connection with subscriptions closes the client, which cannot know what it has missed; nobody else is.
 func TestALostSubscriptionClosesItsClient(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})
@@ -252,7 +359,7 @@ func TestPushesOnSharedConnectionsReachNobody(t *testing.T) {
 	expect(t, other, "_\r\n")
 	expect(t, c, bulk("Some real reply following the push reply"),
 		"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n"+bulk("Some real reply following the attribute"))
-	if n := r.stats(t).PushesDropped; n != 1 {
+	if n := r.Stats(t).PushesDropped; n != 1 {
 		t.Errorf("%d pushes were counted", n)
 	}
 }

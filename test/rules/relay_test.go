@@ -6,20 +6,16 @@ package rules
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest"
-
-	"readthrough/internal/loop"
 	"readthrough/internal/slot"
 	"readthrough/resp"
 	"readthrough/test/harness"
+	"readthrough/test/inprocess"
 	"readthrough/upstream"
 )
 
@@ -29,12 +25,7 @@ func TestMain(m *testing.M) { harness.Main(m) }
 const patience = 20 * time.Second
 
 // relay is the relay within the test: one loop, and an origin that the test plays.
-type relay struct {
-	addr string
-	loop *loop.Loop
-	up   *upstream.Upstream
-	resp *resp.Server
-}
+type relay struct{ *inprocess.Relay }
 
 // newRelay starts a relay before Redis servers and waits until it knows them. It is stopped when the test ends. resolver may be nil.
 func newRelay(t testing.TB, resolver resp.Resolver, addrs ...string) *relay {
@@ -45,45 +36,7 @@ func newRelay(t testing.TB, resolver resp.Resolver, addrs ...string) *relay {
 // newRelayWith is newRelay with what else the upstream is told.
 func newRelayWith(t testing.TB, resolver resp.Resolver, opts upstream.Options) *relay {
 	t.Helper()
-	logger := opts.Logger
-	if logger == nil {
-		logger = zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
-	}
-	l, err := loop.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{loop: l}
-	opts.Logger = logger
-	if r.up, err = upstream.New(opts, []*loop.Loop{l}); err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.addr = listener.Addr().String()
-	r.resp = resp.New(resp.Options{
-		Listeners: []net.Listener{listener}, Loops: []*loop.Loop{l}, Upstreams: []resp.Upstream{r.up.Side(0)}, Resolver: resolver, Logger: logger,
-	})
-	r.up.Start()
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run() }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		_ = r.resp.Close(ctx) // clients that a test has left are closed by the loop
-		l.Stop()
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Error(err)
-			}
-		case <-time.After(patience):
-			t.Error("the loop does not stop")
-		}
-		r.up.Close()
-	})
+	r := &relay{inprocess.Start(t, opts, resolver)}
 	r.connect(t).MustDo(t, "PING") // is held until Redis has been found
 	return r
 }
@@ -91,7 +44,7 @@ func newRelayWith(t testing.TB, resolver resp.Resolver, opts upstream.Options) *
 // connect opens a connection of a client.
 func (r *relay) connect(t testing.TB) *harness.Conn {
 	t.Helper()
-	return harness.NewConn(t, r.addr)
+	return harness.NewConn(t, r.Addr)
 }
 
 // connect3 is connect over RESP3.
@@ -102,16 +55,6 @@ func (r *relay) connect3(t testing.TB) *harness.Conn {
 		t.Fatalf("HELLO 3: %q", got)
 	}
 	return c
-}
-
-// stats are the upstream's figures.
-func (r *relay) stats(t testing.TB) upstream.Stats {
-	t.Helper()
-	got := make(chan upstream.Stats, 1)
-	if !r.loop.Post(func() { got <- r.up.Side(0).Stats() }) {
-		t.Fatal("the loop has stopped")
-	}
-	return <-got
 }
 
 // world is a Redis Cluster of three masters with a relay before it.

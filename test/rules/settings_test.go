@@ -51,6 +51,23 @@ func TestSettingsChangeWhileConnectionsAreInUse(t *testing.T) {
 	do(t, other, "PING", "+PONG\r\n")
 }
 
+// To turn off what is off already changes no connection: WATCH watches on.
+func TestSettingsThatAreOffAlreadyChangeNothing(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	other := r.connect(t)
+	for _, setting := range []string{"CLIENT NO-EVICT OFF", "CLIENT TRACKING OFF"} {
+		c := r.connect(t)
+		send(t, c, "WATCH k", setting, "MULTI", "SET k mine", "EXEC")
+		expect(t, c, ok, ok, ok, queued, "*1\r\n+OK\r\n")
+		send(t, c, "WATCH k", setting)
+		expect(t, c, ok, ok)
+		do(t, other, "SET k theirs", ok)
+		send(t, c, "MULTI", "SET k mine", "EXEC")
+		expect(t, c, ok, queued, "*-1\r\n")
+	}
+}
+
 // A client may leave while Redis judges what it wants: no connection stays behind, not that on which it was to be judged, nor those
 // that would have been told in the place of the client's own.
 func TestSettingsLeaveNoConnectionsBehind(t *testing.T) {
@@ -59,7 +76,7 @@ func TestSettingsLeaveNoConnectionsBehind(t *testing.T) {
 	told := r.connect(t)
 	for name, setting := range map[string]string{"NO-EVICT": "CLIENT NO-EVICT ON", "REDIRECT": "CLIENT TRACKING ON REDIRECT " + idOf(t, told)} {
 		t.Run(name, func(t *testing.T) {
-			wires := r.stats(t).Wires
+			wires := r.Stats(t).Wires
 			for i := range 100 {
 				c := r.connect(t)
 				send(t, c, setting)
@@ -70,7 +87,7 @@ func TestSettingsLeaveNoConnectionsBehind(t *testing.T) {
 				_ = c.Close()
 			}
 			poll(t, func() error {
-				if n := r.stats(t).Wires; n != wires {
+				if n := r.Stats(t).Wires; n != wires {
 					return fmt.Errorf("%d wires, want %d", n, wires)
 				}
 				return nil
@@ -193,8 +210,8 @@ func TestTrackedKeysAreToldOfAfterAFailover(t *testing.T) {
 	w.failOver(t, key)
 	poll(t, func() error {
 		master := make(chan bool, 1)
-		w.loop.Post(func() {
-			master <- slices.ContainsFunc(w.up.Side(0).Nodes(), func(n relayed.Node) bool { return n.Addr == was && n.Slot != relayed.AnyNode })
+		w.Loop.Post(func() {
+			master <- slices.ContainsFunc(w.Upstream.Side(0).Nodes(), func(n relayed.Node) bool { return n.Addr == was && n.Slot != relayed.AnyNode })
 		})
 		do(t, other, "GET "+key, "$-1\r\n") // by which the new one is noticed
 		if <-master {

@@ -41,6 +41,60 @@ func TestALargeCommandOfASubscriberIsRefused(t *testing.T) {
 	expect(t, c, message(2, "message", "a", bulk("text")))
 }
 
+// A subscriber over RESP2 is one also while its subscription is on its way to another node.
+func TestASubscriberWhoseChannelMovesCanDoNothingElse(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	owner, other := w.master(t, "c"), w.other(t, "c")
+	direct := harness.NewConn(t, owner.Addr())
+	c := w.connect(t)
+	send(t, c, "SSUBSCRIBE c")
+	expect(t, c, message(2, "ssubscribe", "c", ":1\r\n"))
+	at := fmt.Sprint(slot.Of([]byte("c")))
+	other.MustDo(t, "CLUSTER", "SETSLOT", at, "IMPORTING", owner.ID())
+	owner.MustDo(t, "CLUSTER", "SETSLOT", at, "MIGRATING", other.ID())
+	other.MustDo(t, "CLUSTER", "SETSLOT", at, "NODE", other.ID())
+	dials := w.Stats(t).Dials
+	if err := other.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Resume() }()
+	do(t, direct, "CLUSTER SETSLOT "+at+" NODE "+other.ID(), ok)
+	poll(t, func() error { // the relay has heard of it
+		if w.Stats(t).Dials == dials {
+			return errors.New("no connection was made for the subscription")
+		}
+		return nil
+	})
+	send(t, c, "SET c v", "SUNSUBSCRIBE c")
+	if err := other.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, c); !strings.HasPrefix(got, "-ERR Can't execute 'set': only ") {
+		t.Errorf("%q", got)
+	}
+	expect(t, c, message(2, "sunsubscribe", "c", ":0\r\n"))
+	do(t, c, "EXISTS c", ":0\r\n")
+}
+
+// What a subscriber over RESP2 may not do is not done either where some of its subscriptions have just moved to another connection.
+func TestASubscriberOfAShardedChannelCanDoNothingElse(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	c := w.connect(t)
+	for i := range 20 {
+		channel := fmt.Sprintf("{%d}c", i)
+		send(t, c, "SSUBSCRIBE "+channel)
+		expect(t, c, message(2, "ssubscribe", channel, ":1\r\n"))
+		w.move(t, channel)
+		poll(t, func() error { return w.subscribed(t, channel) })
+		send(t, c, "SET "+channel+" v")
+		if got := read(t, c); !strings.HasPrefix(got, "-ERR Can't execute 'set': only ") {
+			t.Fatalf("%q", got)
+		}
+		send(t, c, "SUNSUBSCRIBE "+channel)
+		expect(t, c, message(2, "sunsubscribe", channel, ":0\r\n"))
+	}
+}
+
 // RESET ends the subscriptions of a user who may not end them by a command.
 func TestResetOfASubscriberWithoutTheRightToUnsubscribe(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})

@@ -209,3 +209,20 @@ func (w *world) failOver(t testing.TB, key string) {
 		t.Fatal(err)
 	}
 }
+
+// A command that nobody knows is refused inside a transaction, also in one whose watched keys count as changed.
+func TestAnUnknownCommandInATransactionOfChangedKeys(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	unknown := "-ERR unknown command 'NOSUCHCOMMAND', with args beginning with: \r\n"
+	c := w.connect(t)
+	do(t, c, "WATCH {identity}k", ok)
+	send(t, c, "HELLO 3")
+	read(t, c)
+	send(t, c, "MULTI", "NOSUCHCOMMAND", "DISCARD", "PING")
+	expect(t, c, ok, unknown, ok, "+PONG\r\n")
+
+	do(t, c, "WATCH {slot}k", ok)
+	w.move(t, "{slot}k")
+	send(t, c, "MULTI", "SET {slot}k v", "NOSUCHCOMMAND", "DISCARD", "PING")
+	expect(t, c, ok, queued, unknown, ok, "+PONG\r\n")
+}

@@ -300,7 +300,7 @@ func TestWritesVoidLeasesOfAMovingSlot(t *testing.T) {
 			}
 		}
 	}
-	if w.stats(t).Settled == 0 {
+	if w.Stats(t).Settled == 0 {
 		t.Error("nothing had to be settled")
 	}
 	finish(t, m)
@@ -376,7 +376,7 @@ func TestTheSidecarsUserWithoutTheRightToLeases(t *testing.T) {
 		t.Errorf("the log says %v", said)
 	}
 	refused := make(chan uint64, 1)
-	r.loop.Post(func() { refused <- r.resp.Stats(0).VoidsRefused })
+	r.Loop.Post(func() { refused <- r.Server.Stats(0).VoidsRefused })
 	if n := <-refused; n != 13 {
 		t.Errorf("%d voids were refused, want 13", n)
 	}

@@ -101,7 +101,7 @@ func TestAWaitThatFailsIsCounted(t *testing.T) {
 func (r *relay) counted(t testing.TB, name string) resp.Count {
 	t.Helper()
 	got := make(chan resp.Count, 1)
-	if !r.loop.Post(func() { got <- r.resp.Stats(0).Commands[name] }) {
+	if !r.Loop.Post(func() { got <- r.Server.Stats(0).Commands[name] }) {
 		t.Fatal("the loop has stopped")
 	}
 	return <-got
