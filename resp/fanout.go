@@ -285,7 +285,7 @@ func (t *part) send() {
 // Reply implements relay.Sink.
 func (t *part) Reply(_ *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
-	if f.place.session != nil && !f.many.over() && !t.failOpen(b) {
+	if f.place.session != nil && !t.failOpen(b) {
 		t.add(b)
 	}
 	if last {
@@ -320,7 +320,7 @@ func (f *fanout) keep(n int) {
 // Fail implements relay.Sink.
 func (t *part) Fail(_ *relay.Request, err error) {
 	f := t.fanout
-	if s := f.place.session; s == nil || f.many.over() || t.failOpen(appendError(nil, err)) {
+	if s := f.place.session; s == nil || t.failOpen(appendError(nil, err)) {
 		// nobody is to be told
 	} else if f.place.begun {
 		s.kill(lostWithin)
