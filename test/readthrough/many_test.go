@@ -189,3 +189,66 @@ func TestFailOpen(t *testing.T) {
 	answers()
 	restart(nodes...)
 }
+
+// TestLargeMGET holds that an MGET many times as large as what the sidecar may hold passes through it with its misses, also when one node
+// is late.
+func TestLargeMGET(t *testing.T) {
+	cluster, db := harness.NewCluster(t, harness.ClusterOptions{}), newDatabase(t)
+	sidecar := harness.NewSidecar(t, harness.SidecarOptions{
+		Config: config(cluster.Addrs()...) + intercept + maps, Env: []string{"ORIGIN_URL=" + db.URL()}, Plain: true,
+	})
+	c := harness.NewConn(t, sidecar.Addr())
+	const values = 100 // of 1 MiB, each of them between two misses
+	mget := []string{"MGET"}
+	var want []string
+	for i := range values {
+		key := fmt.Sprintf("note:big%d:v1", i)
+		value := fmt.Sprint(i, strings.Repeat("v", 1<<20-100))
+		replyIs(t, c, "+OK\r\n", "SET", key, value)
+		mget = append(mget, fmt.Sprintf("{user:%d}:name", i), key)
+		name := "$-1\r\n"
+		if i > 0 {
+			name = bulk(fmt.Sprint("user ", i))
+		}
+		want = append(want, name, bulk(value))
+	}
+	paused := cluster.Nodes()[1]
+	if fixed, err := cluster.MasterOf(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	} else if fixed == paused { // it answers others meanwhile
+		paused = cluster.Nodes()[2]
+	}
+	for late := range 2 {
+		if late == 1 {
+			for i := range values {
+				replyIs(t, c, ":1\r\n", "EXISTS", fmt.Sprintf("note:big%d:v1", i))
+				c.MustDo(t, "UNLINK", fmt.Sprintf("{user:%d}:name", i))
+			}
+			if err := paused.Pause(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Send(harness.Command(mget...)); err != nil {
+			t.Fatal(err)
+		}
+		if late == 1 {
+			other := harness.NewConn(t, sidecar.Addr())
+			for range 300 { // which takes a while
+				replyIs(t, other, "$2\r\nok\r\n", "ECHO", "ok")
+			}
+			if err := paused.Resume(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := c.ReadReply()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != array(want...) {
+			t.Errorf("a reply of %d bytes is wrong: %.100q", len(got), got)
+		}
+		if rss, err := sidecar.RSS(); err != nil || rss > 100<<20 {
+			t.Errorf("the sidecar has %d MiB, %v", rss>>20, err)
+		}
+	}
+}
