@@ -172,7 +172,7 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 		return s.beginLarge(info, at)
 	}
 	intercepts := s.intercepts(info)
-	if !intercepts && s.overtakes(info, at) && !s.quiet() || !s.mayRelay() {
+	if (!intercepts || info.Write) && s.overtakes(info, at) && !s.quiet() || !s.mayRelay() {
 		return false
 	}
 	raw, lead := s.commands.Raw, 0
@@ -207,6 +207,9 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 func (s *session) send(p *place, size int) {
 	p.relayed = true
 	p.size = size
+	if p.writes() {
+		s.writing++
+	}
 	s.outstanding++
 	s.inFlight += size
 }

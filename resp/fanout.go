@@ -25,6 +25,7 @@ type fanout struct {
 	uneven  bool    // the replies are not all aggregates of one kind, of as many elements as the part has keys
 	next    int     // the index of the key, or of the part, whose turn it is
 	cursor  cursor  // of SCAN
+	many    *many   // of an intercepted command; nil else
 	kept    int     // bytes of replies that were not passed on
 	raw     []byte  // of a RANDOMKEY that lease keys are no answer to; nil: none is to be expected
 	hides   bool    // lease keys are left out of the lists
@@ -39,6 +40,7 @@ type part struct {
 	fanout *fanout
 	link   relay.Link // that carries it; nil: the lane does
 	keys   int        // of a split command
+	cause  error      // why the origin has to answer all of them; nil where the node has answered
 	reply  stream     // before the part is sent, its command
 	done   bool
 	held   bool // was ahead of its turn when last heard of
@@ -54,6 +56,14 @@ func (s *session) split(info *command.Info, large bool) bool {
 	first, step := info.FirstKey(), info.KeyStep
 	if large && s.collect() {
 		return false
+	}
+	if !large && s.readsThrough(info) {
+		if !s.mayRelay() {
+			return false
+		}
+		if m := s.many(info); m != nil {
+			return s.readMany(info, m)
+		}
 	}
 	if large || !s.front.splits || s.commands.Arguments() <= first || !s.front.side.Server().Cluster {
 		return s.relay(info, s.slotOf(info, large), large)
@@ -245,7 +255,7 @@ func (t *part) send() {
 // Reply implements relay.Sink.
 func (t *part) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
-	if s := f.place.session; s != nil {
+	if s := f.place.session; s != nil && !t.failOpen(b) {
 		if r.Refused != nil {
 			if err := s.unvoided(r.Refused, b); err != nil {
 				t.failed = true
@@ -286,9 +296,11 @@ func (f *fanout) keep(n int) {
 // Fail implements relay.Sink.
 func (t *part) Fail(_ *relay.Request, err error) {
 	f := t.fanout
-	if s := f.place.session; s != nil && f.place.begun {
+	if s := f.place.session; s == nil || t.failOpen(appendError(nil, err)) {
+		// nobody is to be told
+	} else if f.place.begun {
 		s.kill(lostWithin)
-	} else if s != nil {
+	} else {
 		f.keep(-len(t.reply.bytes))
 		t.reply = stream{bytes: appendError(t.reply.bytes[:0], err)}
 		t.failed, f.uneven = true, true
@@ -322,7 +334,7 @@ func (f *fanout) proceed(t *part) (ready bool) {
 		return false
 	case p.session != nil:
 		return p.session.readyFor(p)
-	case f.left == 0:
+	case f.left == 0 && !f.many.asking():
 		p.front.put(p)
 	}
 	return true
@@ -441,6 +453,8 @@ func (f *fanout) ahead(t *part) bool {
 	switch {
 	case f.kept < s.front.allowed.replies || f.uneven || s.first != p:
 		return false
+	case f.many.asking():
+		return true
 	case len(f.order) > 0:
 		return p.begun && !t.reply.within && s.owner.Gated == 0
 	}
@@ -508,6 +522,7 @@ func (f *fanout) complete(b []byte, failed bool) {
 		front.stats.replied(p.info, isError(b))
 	}
 	f.keep(-f.kept)
+	f.many.free(p.session)
 	f.place, p.fanout = nil, nil
 	p.answer(b, true)
 	front.putFanout(f)

@@ -39,7 +39,14 @@ type front struct {
 	side     Upstream
 	resolver Resolver
 	database int
-	splits   bool // commands whose keys are of several slots
+
+	intercept   []string        // names of commands that read through
+	intercepted []*command.Info // the same in the table
+	failOpen    bool
+	refreshes   bool   // the resolver wants to hear of hits, as of this turn
+	sampled     uint64 // hits, while it does
+
+	splits bool // commands whose keys are of several slots
 	// advertiseUpstream has CLUSTER SLOTS and the like show the real nodes.
 	advertiseUpstream bool
 	denials           denials
@@ -49,7 +56,6 @@ type front struct {
 	sessions map[*session]struct{}
 	ending   bool
 	stats    stats
-	get      *command.Info   // intercepted; nil when nothing is
 	fanouts  *fanout         // unused
 	apart    map[string]bool // whether the voids of a client's own user go apart; users that have written no mapped key are not in it
 	followed uint64          // the topology's generation that followMasters has seen
@@ -65,6 +71,7 @@ type front struct {
 	// Scratch memory of one call.
 	indexes *[slot.Count]int32 // see partIndexes
 	replies [][]byte
+	streams []stream
 	merged  []byte
 	args    [][]byte
 	keys    []int
@@ -134,8 +141,10 @@ func (f *front) end() {
 func (f *front) renew(t *command.Table) {
 	f.stats.renew(t)
 	f.denied = f.denials.of(t)
-	f.get = nil
-	if f.resolver != nil {
-		f.get = t.Lookup([]byte("get"))
+	f.intercepted = nil
+	for _, name := range f.intercept {
+		if info := t.Lookup([]byte(name)); info != nil && info.ReadsThrough {
+			f.intercepted = append(f.intercepted, info)
+		}
 	}
 }

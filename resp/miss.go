@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/tidwall/redcon"
@@ -50,10 +51,15 @@ var (
 
 func isNull(b []byte) bool { return bytes.Equal(b, nullBulk) || bytes.Equal(b, null) }
 
-// intercepts tells whether the command just framed is a GET that a map may have to answer.
+// intercepts tells whether the command just framed is one of one key, that a map may have to answer.
 func (s *session) intercepts(info *command.Info) bool {
+	return s.readsThrough(info) && info.SingleKey && info.ArityOK(s.commands.N) && s.front.resolver.Mapped(s.commands.Arg(info.FirstKey()))
+}
+
+// readsThrough tells whether a command is intercepted when the session sends it.
+func (s *session) readsThrough(info *command.Info) bool {
 	f := s.front
-	return info != nil && info == f.get && s.identity.Database == f.database && !s.silenced && !s.skips && f.resolver.Mapped(s.commands.Arg(1))
+	return info != nil && info.ReadsThrough && slices.Contains(f.intercepted, info) && s.identity.Database == f.database && !s.silenced && !s.skips
 }
 
 // slotSet is a set of slots that may also have those that share their place in it.
@@ -62,12 +68,21 @@ type slotSet [4]uint64
 func (m *slotSet) add(at int)      { m[at>>6&3] |= 1 << (at & 63) }
 func (m *slotSet) has(at int) bool { return m[at>>6&3]&(1<<(at&63)) != 0 }
 
-// intercepted counts a GET until it is answered: whether it will be a miss is not known before Redis has replied, nor whether it may be
-// overtaken.
+// intercepted counts a command until it is answered: whether it will be a miss is not known before Redis has replied, nor whether it
+// may be overtaken.
 func (s *session) intercepted(p *place) {
-	p.intercept, p.unresolved = true, true
-	s.unresolved++
-	s.unresolvedSlots.add(p.Slot)
+	p.intercept = true
+	s.unresolvedAt(p, p.Slot)
+	p.Patience = s.failOpenPatience()
+}
+
+// unresolvedAt has a place count as unresolved in a slot.
+func (s *session) unresolvedAt(p *place, at int) {
+	if !p.unresolved {
+		p.unresolved = true
+		s.unresolved++
+	}
+	s.unresolvedSlots.add(at)
 }
 
 // answered is the opposite of intercepted.
@@ -80,81 +95,116 @@ func (s *session) answered(p *place) {
 	}
 }
 
-// overtakes tells whether a command could run between the miss of a GET before it and the fill: a write would be undone by it, and a
-// read not see what the GET has answered. Commands that may do neither are those of one key in another slot.
+// overtakes tells whether a command could run between the miss of one before it and the fill: a write would be undone by it, and a
+// read not see what the other has answered. Commands that may do neither are those of one key in another slot.
 func (s *session) overtakes(info *command.Info, at int) bool {
 	return s.unresolved > 0 && (info == nil || !info.SingleKey || at < 0 || s.unresolvedSlots.has(at))
 }
 
-// missed looks at the beginning of the reply to an intercepted GET, and takes the place over when it is a miss: Redis has no value, but
-// the origin may have one. The replies behind it wait.
+// missed looks at the beginning of the reply to an intercepted command of one key, and takes the place over when the origin has to
+// answer: Redis has no value, or cannot tell. The replies behind it wait.
 func (s *session) missed(p *place, raw, reply []byte) bool {
 	f := s.front
 	switch {
 	case reply[0] == '-':
+		if text := reply[1:]; p.failsOpen(string(text)) {
+			s.failOpen(p, raw, relay.Error(bytes.TrimRight(text, "\r\n")))
+			return true
+		}
 		return false
 	case !isNull(reply):
-		f.stats.Hits++
+		if f.hit() {
+			f.args = frame.Args(f.args[:0], raw)
+			f.resolver.Hit(f.args[p.info.FirstKey()])
+		}
 		return false
 	}
 	f.stats.Misses++
-	how := WithLease
-	if t := s.transaction; t != nil && t.watching {
-		how = WithoutFill
-	}
 	f.args = frame.Args(f.args[:0], raw)
+	first := p.info.FirstKey()
 	var again []byte
-	if s.tracking != nil {
+	if s.tracking != nil || p.info.Write && len(f.args) > first+1 { // GETEX without options changes nothing
 		again = bytes.Clone(raw)
 	}
-	f.resolver.Resolve(f.args[1:2], how, func(answers []Answer) {
+	f.resolver.Resolve(f.args[first:first+1], s.how(), func(answers []Answer) {
 		f.loop.Post(func() { p.resolved(again, answers[0]) })
 	})
 	return true
 }
 
-// resolved answers a miss. again is the GET where it has to be sent again before.
+// how says what may be done about a miss of the session's now.
+func (s *session) how() How {
+	if t := s.transaction; t != nil && t.watching {
+		return WithoutFill
+	}
+	return WithLease
+}
+
+// sampling is the share of hits that the resolver hears of.
+const sampling = 16
+
+// hit counts a hit, and tells whether the resolver is to hear of it.
+func (f *front) hit() bool {
+	f.stats.Hits++
+	if !f.refreshes {
+		return false
+	}
+	f.sampled++
+	return f.sampled%sampling == 1
+}
+
+// resolved answers a miss. again is the command where it has to be sent again before.
 func (p *place) resolved(again []byte, a Answer) {
-	s := p.session
+	p.loaded = &a
 	switch {
-	case s == nil:
+	case p.session == nil:
 		p.front.put(p)
 	case a.Err != nil:
 		p.fail(a.Err)
 	case a.Found && again != nil:
-		s.track(p, again, a.Value)
-	case a.Found:
-		p.load(a.Value, nil)
+		p.again(again)
 	default:
-		p.front.stats.replied(p.info, false)
-		p.answer(s.null(), true)
+		p.load(nil)
 	}
 }
 
-// load answers a loaded value. What comes behind it is for the client, too.
-func (p *place) load(value, behind []byte) {
+// load answers what was loaded. What comes behind it is for the client, too.
+func (p *place) load(behind []byte) {
 	p.front.stats.replied(p.info, false)
+	if !p.loaded.Found {
+		p.answer(p.session.null(), true)
+		return
+	}
+	value := p.loaded.Value
 	reply := redcon.AppendBulk(make([]byte, 0, len(value)+len(behind)+16), value)
 	p.answer(append(reply, behind...), true)
 }
 
-// track sends the GET of a client that tracks its keys again when its miss is resolved. Redis tells of one change after each GET, and the
-// fill was that change. What Redis says now is the answer. Where that is null still, nobody would tell the client of a change: it
-// is told at once, behind the value, not to keep it.
-func (s *session) track(p *place, again, value []byte) {
+// again sends a command again when its miss is resolved, and what Redis says now is the answer. It is what a client needs that sets an
+// expiry with it; and one that tracks its keys, for Redis tells of one change after each read, and the fill was that change. Where
+// Redis says null still, the value is the answer, and nobody would tell the client of a change: it is told at once, behind the value,
+// not to keep it.
+func (p *place) again(raw []byte) {
+	s := p.session
 	p.intercept = false
 	p.inspect = func(b []byte, first, _ bool) bool {
-		if !first || !isNull(b) {
+		switch {
+		case !first:
+			return false
+		case isNull(b) && s.tracking != nil:
+			p.load(s.invalidation(frame.Args(nil, raw)[p.info.FirstKey()]))
+		case isNull(b), b[0] == '-' && p.failsOpen(string(b[1:])):
+			p.load(nil)
+		default:
 			return false
 		}
-		p.load(value, s.invalidation(frame.Args(nil, again)[1]))
 		return true
 	}
 	if p.caching {
-		s.lane.Send(&relay.Request{Sink: silence{}, Owner: &s.owner, Slot: p.Slot}, s.tracking.cachingText())
+		s.lane.Send(s.cachingTo(p.Slot), s.tracking.cachingText())
 	}
 	p.Attempts, p.Deadline = 0, time.Time{}
-	s.lane.Send(&p.Request, again)
+	s.lane.Send(&p.Request, raw)
 }
 
 // invalidation is what tells a client not to keep a key. Over RESP2 there is nothing that could, and where somebody else is told in the

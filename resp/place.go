@@ -27,7 +27,9 @@ type place struct {
 	relayed   bool // counted in session.outstanding, and size in session.inFlight
 	muted     bool // nobody is told: CLIENT REPLY
 	intercept bool // a null reply is a miss
-	caching   bool // CLIENT CACHING went before it
+	// loaded is what was, where the command is sent again for Redis's word on it.
+	loaded  *Answer
+	caching bool // CLIENT CACHING went before it
 	// unresolved says that it is counted in session.unresolved.
 	unresolved bool
 	// inspect sees each part of the reply before the client, and keeps it from it where it says so. Nil: nobody does.
@@ -66,13 +68,17 @@ func (p *place) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 }
 
 // Fail implements relay.Sink.
-func (p *place) Fail(_ *relay.Request, err error) {
+func (p *place) Fail(r *relay.Request, err error) {
 	switch {
 	case p.session == nil:
 		p.front.put(p)
 	case p.begun:
 		p.session.kill("connection to Redis was lost in the middle of a reply")
 		p.front.put(p)
+	case p.loaded != nil && p.failsOpen(err.Error()):
+		p.load(nil)
+	case p.intercept && p.failsOpen(err.Error()):
+		p.session.failOpen(p, r.Raw, err)
 	default:
 		p.fail(err)
 	}
@@ -120,6 +126,9 @@ func (p *place) complete() {
 	if p.relayed {
 		s.outstanding--
 		s.inFlight -= p.size
+		if p.writes() {
+			s.writing--
+		}
 	}
 	s.answered(p)
 	if s.first == p {

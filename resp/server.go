@@ -27,9 +27,12 @@ type Options struct {
 	// Loops and, for each, its Upstream.
 	Loops     []*loop.Loop
 	Upstreams []Upstream
-	// Resolver answers misses of GET in Database; nil relays everything.
-	Resolver Resolver
-	Database int
+	// Resolver answers misses of the commands that Intercept names - GET, MGET, GETEX - in Database; nil relays everything.
+	Resolver  Resolver
+	Intercept []string
+	Database  int
+	// FailOpen has it also answer them, for clients without a user of their own, when Redis does not.
+	FailOpen bool
 	// CrossSlot has Redis refuse MGET, DEL and the like over keys of several slots, instead of splitting them.
 	CrossSlot bool
 	// Deny names commands, or subcommands such as config|set, that are refused.
@@ -67,8 +70,12 @@ func New(opts Options) *Server {
 	for i, l := range opts.Loops {
 		f := &front{
 			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, splits: !opts.CrossSlot, log: opts.Logger,
-			advertiseUpstream: opts.AdvertiseUpstream, denials: newDenials(opts.Deny),
+			advertiseUpstream: opts.AdvertiseUpstream, denials: newDenials(opts.Deny), failOpen: opts.FailOpen && opts.Resolver != nil,
 			sessions: map[*session]struct{}{}, apart: map[string]bool{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
+		}
+		if f.resolver != nil {
+			f.intercept = opts.Intercept
+			l.EachTurn(func() { f.refreshes = f.resolver.Refreshes() })
 		}
 		l.EachTurn(f.relieve)
 		l.EachTurn(f.followMasters)

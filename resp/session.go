@@ -54,9 +54,10 @@ type session struct {
 	places      int
 	outstanding int // of them, those on their way on the lane or a link, or being resolved
 	inFlight    int // bytes of their commands
+	writing     int // of those outstanding, the ones that may write
 	buffered    int // bytes of replies that wait for those before them
 
-	unresolved      int // intercepted GETs that are not answered
+	unresolved      int // intercepted commands that are not answered
 	unresolvedSlots slotSet
 
 	transaction *transaction // nil while there is none

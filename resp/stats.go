@@ -16,7 +16,8 @@ type Count struct {
 // Stats are figures of the clients' side since it started; Clients is what is now.
 type Stats struct {
 	Commands       map[string]Count // by name, "config|set"; unknown commands are "unknown"
-	Hits, Misses   uint64           // of intercepted commands: values from Redis, and nulls that a map matches
+	Hits, Misses   uint64           // of mapped keys of intercepted commands: values from Redis, and nulls
+	FailOpen       uint64           // mapped keys of intercepted commands that the origin was asked for since Redis did not answer
 	Accepted       uint64
 	Killed         uint64 // sessions ended by the sidecar
 	ProtocolErrors uint64
@@ -35,6 +36,7 @@ func (s *Stats) Add(other Stats) {
 	}
 	s.Hits += other.Hits
 	s.Misses += other.Misses
+	s.FailOpen += other.FailOpen
 	s.Accepted += other.Accepted
 	s.Killed += other.Killed
 	s.ProtocolErrors += other.ProtocolErrors

@@ -49,12 +49,12 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 			l.gate(r)
 			l.park(parked{r: r, raw: bytes.Clone(raw), cause: cause}, time.Second)
 		} else {
-			l.fail(r, cause)
+			l.fail(r, raw, cause)
 		}
 		return
 	}
-	if cause := l.givenUp(addr); cause != nil {
-		l.fail(r, errDown(addr, cause))
+	if cause := l.givenUp(addr, patienceOf(r)); cause != nil {
+		l.fail(r, raw, errDown(addr, cause))
 		return
 	}
 	w := l.wireTo(addr)
@@ -68,7 +68,7 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 func (l *lane) wireTo(addr string) *wire {
 	w := l.byAddr[addr]
 	if w == nil {
-		w = &wire{lane: l, addr: addr}
+		w = &wire{lane: l, addr: addr, began: l.side.loop.Now()}
 		l.byAddr[addr] = w
 		if l.own != nil && l.own.Setup != nil {
 			for _, raw := range l.own.Setup(addr) {
@@ -94,20 +94,20 @@ func (w *wire) undialled(cause error) {
 	if w.closed {
 		return
 	}
-	if w.lane.givenUp(w.addr) == nil {
+	if w.lane.givenUp(w.addr, patience) == nil {
 		w.lost(cause)
 		return
 	}
-	r := w.head
+	r, raw := w.head, w.queued
 	w.head, w.tail, w.count = nil, nil, 0
 	w.close()
 	for r != nil {
-		next := r.Next
+		next, size := r.Next, r.Size
 		r.Next = nil
 		if r.Owner != nil {
-			w.lane.fail(r, errDown(w.addr, cause))
+			w.lane.fail(r, raw[:size], errDown(w.addr, cause))
 		}
-		r = next
+		r, raw = next, raw[size:]
 	}
 	w.lane.side.refresh()
 }

@@ -230,7 +230,7 @@ func (k *link) fail(err error) {
 	for r != nil {
 		next := r.Next
 		r.Next = nil
-		k.lane.fail(r, err)
+		k.lane.fail(r, nil, err)
 		r = next
 	}
 	k.notified()

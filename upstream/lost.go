@@ -77,14 +77,15 @@ func (w *wire) lost(cause error) {
 	w.close() // the connection's buffers stay until the turn ends
 	for i, r := range requests {
 		r.Next = nil
+		raw := w.raw(ends[i]-r.Size, r.Size)
 		switch {
 		case r.Owner == nil: // the sidecar's own
 		case i == 0 && cut:
-			w.lane.fail(r, errLost(w.addr, cause))
+			w.lane.fail(r, raw, errLost(w.addr, cause))
 		case again[i]:
 			w.lane.again(r, w.take(r, ends[i]-r.Size), errDown(w.addr, cause))
 		default:
-			w.lane.fail(r, errLost(w.addr, cause))
+			w.lane.fail(r, raw, errLost(w.addr, cause))
 		}
 	}
 	side.refresh()

@@ -15,9 +15,9 @@ type outage struct {
 	retry time.Time // of the next attempt, once the node was given up
 }
 
-// givenUp is why a node has been out of reach for longer than patience, and nil for one that has not. Its commands fail at once
-// then, but for those of the next attempt.
-func (l *lane) givenUp(addr string) error {
+// givenUp is why a node has been out of reach for longer than a command's patience, and nil for one that has not. Its commands fail at
+// once then, but for those of the next attempt.
+func (l *lane) givenUp(addr string, patience time.Duration) error {
 	o := l.down[addr]
 	if o == nil {
 		return nil

@@ -39,7 +39,7 @@ func (l *lane) gate(r *relay.Request) {
 		r.Order = l.parked.order
 	}
 	if r.Deadline.IsZero() {
-		r.Deadline = l.side.loop.Now().Add(patience)
+		r.Deadline = l.side.loop.Now().Add(patienceOf(r))
 	}
 }
 
@@ -54,9 +54,10 @@ func (l *lane) ungate(r *relay.Request) {
 	}
 }
 
-func (l *lane) fail(r *relay.Request, err error) {
+// fail tells a request's sink that there is no reply. raw is the command, or nil where it was not kept.
+func (l *lane) fail(r *relay.Request, raw []byte, err error) {
 	l.ungate(r)
-	r.Raw = nil
+	r.Raw = raw
 	r.Sink.Fail(r, err)
 }
 
@@ -65,7 +66,7 @@ func (l *lane) again(r *relay.Request, raw []byte, cause relay.Error) {
 	l.gate(r)
 	r.Attempts++
 	if r.Attempts > maxAttempts || !l.side.loop.Now().Before(r.Deadline) {
-		l.fail(r, cause)
+		l.fail(r, raw, cause)
 		return
 	}
 	l.side.stats.Resent++
@@ -84,6 +85,9 @@ func backoff(attempts int) time.Duration {
 // park keeps a gated request, with raw for its own, until it has waited.
 func (l *lane) park(p parked, wait time.Duration) {
 	p.due = l.side.loop.Now().Add(wait)
+	if p.r.Deadline.Before(p.due) {
+		p.due = p.r.Deadline
+	}
 	at := len(l.parked.requests)
 	for at > 0 && l.parked.requests[at-1].r.Order > p.r.Order {
 		at--
@@ -130,7 +134,7 @@ func (l *lane) unpark(all bool) {
 		owner := p.r.Owner
 		switch {
 		case !now.Before(p.r.Deadline):
-			l.fail(p.r, p.cause)
+			l.fail(p.r, p.raw, p.cause)
 		case held[owner]: // the reply, or the one before it, sees to it
 			l.parked.requests = append(l.parked.requests, p)
 			l.wakeAt(p.r.Deadline)

@@ -82,7 +82,7 @@ func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 		r.Raw, r.Refused = raw[r.Lead:], nil
 		r.Sink.Reply(r, reply, true)
 	case late:
-		l.fail(r, relay.Error("UPSTREAMDOWN too many redirects: the cluster's nodes do not agree on who owns the slot"))
+		l.fail(r, raw, relay.Error("UPSTREAMDOWN too many redirects: the cluster's nodes do not agree on who owns the slot"))
 	case to.addr == "":
 		l.side.stats.Retried++
 		l.side.refresh()

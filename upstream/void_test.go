@@ -435,6 +435,7 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 					t.Errorf("after it: %.200q, %v", o.reply, o.err)
 				}
 			}
+			// A void may be on its way still whose write has failed.
 			eventually(t, 5*time.Second, "that its session is not held back", func() bool { return s.gated(l) == 0 })
 			n.home(t, l, lane)
 		})

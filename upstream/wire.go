@@ -25,12 +25,14 @@ type wire struct {
 	addr string
 	conn *loop.Conn // nil while dialling
 
-	queued []byte // commands that wait for the connection
+	queued []byte    // commands that wait for the connection
+	began  time.Time // to dial
 
 	head, tail *relay.Request
 	count      int
 
 	parts    parts
+	hurry    *loop.Timer // of impatient, while dialling
 	closed   bool
 	retired  bool      // takes no more requests and is closed when it has answered its own
 	progress time.Time // of the last byte, or of the request that began the wait for one
@@ -54,6 +56,7 @@ func (w *wire) push(r *relay.Request, raw []byte) {
 	w.count++
 	if w.conn == nil {
 		w.queued = append(w.queued, raw...)
+		w.hasten(r)
 		return
 	}
 	w.conn.Write(raw)
@@ -92,6 +95,7 @@ func (w *wire) take(r *relay.Request, skip int) []byte {
 // dialled gives the wire its connection, and that what waits.
 func (w *wire) dialled(conn *loop.Conn) {
 	w.conn = conn
+	w.calm()
 	conn.Retain()
 	conn.Write(w.queued)
 	w.queued = nil
@@ -216,6 +220,7 @@ func (w *wire) close() {
 		w.conn.Close()
 	}
 	w.stall.Stop()
+	w.hurry.Stop()
 	w.lane.gone(w)
 }
 

@@ -95,8 +95,9 @@ func current(name, help string, labels ...string) figure {
 
 var (
 	commandsFigure     = counted("readthrough_commands_total", "Commands answered, by name and outcome: ok, error (Redis's own) or failed (the sidecar's).", "command", "outcome")
-	hitsFigure         = counted("readthrough_hits_total", "Intercepted commands on a mapped key that Redis had a value for.")
-	missesFigure       = counted("readthrough_misses_total", "Intercepted commands on a mapped key that Redis had no value for.")
+	hitsFigure         = counted("readthrough_hits_total", "Mapped keys of intercepted commands that Redis had a value for.")
+	missesFigure       = counted("readthrough_misses_total", "Mapped keys of intercepted commands that Redis had no value for.")
+	failOpenFigure     = counted("readthrough_failopen_total", "Mapped keys of intercepted commands that the origin was asked for since Redis did not answer.")
 	clientsFigure      = current("readthrough_clients", "Clients connected.")
 	acceptedFigure     = counted("readthrough_clients_accepted_total", "Clients accepted.")
 	killedFigure       = counted("readthrough_clients_killed_total", "Clients closed by the sidecar.")
@@ -120,7 +121,7 @@ var (
 	originConns        = current("readthrough_origin_connections", "Connections to an origin, by whether they are at work.", "origin", "state")
 
 	figures = []figure{
-		commandsFigure, hitsFigure, missesFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, voidsRefusedFigure, settledFigure, wiresFigure,
+		commandsFigure, hitsFigure, missesFigure, failOpenFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, voidsRefusedFigure, settledFigure, wiresFigure,
 		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originOpenFigure, originConns, busyFigure, turnsFigure,
 		buffersFigure, collectedFigure, upstreamUpFigure,
 	}
@@ -213,6 +214,7 @@ func collectClients(s resp.Stats, send func(f figure, value float64, labels ...s
 	}
 	send(hitsFigure, float64(s.Hits))
 	send(missesFigure, float64(s.Misses))
+	send(failOpenFigure, float64(s.FailOpen))
 	send(clientsFigure, float64(s.Clients))
 	send(acceptedFigure, float64(s.Accepted))
 	send(killedFigure, float64(s.Killed))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -44,13 +43,13 @@ func newRelay(d relayDeps) (_ relay, err error) {
 	}
 	m := newMetrics(p)
 	options := resp.Options{
-		Loops: p.loops, Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error",
+		Loops: p.loops, Intercept: d.config.Intercept, FailOpen: true, Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error",
 		Deny: d.config.Deny, AdvertiseUpstream: d.config.Cluster.Advertise == "upstream", Logger: d.log.Named("resp"),
 	}
 	for i := range p.loops {
 		options.Upstreams = append(options.Upstreams, p.upstream.Side(i))
 	}
-	if len(d.config.Origins) > 0 && slices.Contains(d.config.Intercept, "GET") {
+	if len(d.config.Origins) > 0 && len(d.config.Intercept) > 0 {
 		p.resolver, err = origin.NewResolver(origin.Options{
 			Databases: d.config.databases(d.clientName), Maps: d.config.compiled,
 			Leases: p.upstream.Leases(), Log: d.log.Named("origin"), Observer: m,
@@ -170,7 +169,7 @@ func (p *product) Checks() []healthCheck {
 
 func (p *product) SetMaps(c *Config) error {
 	if p.resolver == nil && len(c.Maps) > 0 {
-		return errors.New("maps need an origin and intercept: [GET], which need a restart")
+		return errors.New("maps need an origin, and a command to intercept, which need a restart")
 	}
 	if p.resolver != nil {
 		if err := p.resolver.SetMaps(c.compiled); err != nil {

@@ -99,4 +99,5 @@ func describeEffect(i *Info, e Entry) {
 	}
 	i.ReadOnly = readonly && !i.Write
 	i.Repeatable = i.ReadOnly || !i.Write && repeatable[i.Name]
+	i.ReadsThrough = readsThrough[i.Name]
 }

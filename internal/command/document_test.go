@@ -98,6 +98,9 @@ func TestDocument(t *testing.T) {
 				r.Again = "yes"
 			}
 		}
+		if i.ReadsThrough {
+			r.How += "; may read through"
+		}
 		data.Commands = append(data.Commands, r)
 	}
 	for _, w := range ways {

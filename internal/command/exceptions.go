@@ -116,6 +116,9 @@ var exceptions = []exception{
 	{names: []string{"xread", "xreadgroup"}, option: true, why: "blocks only with the option BLOCK"},
 }
 
+// readsThrough are the commands whose reply is, for each key and in their order, its value or null.
+var readsThrough = map[string]bool{"get": true, "mget": true, "getex": true}
+
 // repeatable is the reviewed list of commands that run as well twice as once, although they are no reads of keys: they tell of the
 // server, or do nothing. ACL LOG, which may be told to forget, and whatever is not listed here, is not sent again.
 var repeatable = func() map[string]bool {

@@ -15,6 +15,8 @@ type Info struct {
 	Write, ReadOnly bool
 	// Repeatable: running it twice is as good as once, so that it may be sent again when nobody knows whether it ran.
 	Repeatable bool
+	// ReadsThrough: an origin may answer what is null in its reply, where it is intercepted.
+	ReadsThrough bool
 
 	Handling Handling
 	Action   Action   // of Local

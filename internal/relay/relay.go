@@ -15,6 +15,8 @@ type Request struct {
 	Slot  int  // of its keys, or AnyNode
 	Safe  bool // changes nothing, so that it may be sent again when a connection was lost
 	Waits bool // may be answered as late as it likes, which only a link allows
+	// Patience is how long it may wait for a connection, and be sent again, before it fails. Zero: as long as the lane finds right.
+	Patience time.Duration
 	// Node is the address of the one node that has to get it, whatever Slot says; empty for almost all.
 	Node string
 	// Lead is the size in bytes of a command that was put ahead of this one, the void of leases: both are one in what Send takes, go

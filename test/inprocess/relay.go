@@ -47,7 +47,7 @@ func Start(t testing.TB, opts upstream.Options, resolver resp.Resolver) *Relay {
 	r.Addr = listener.Addr().String()
 	r.Server = resp.New(resp.Options{
 		Listeners: []net.Listener{listener}, Loops: []*loop.Loop{l}, Upstreams: []resp.Upstream{r.Upstream.Side(0)},
-		Resolver: resolver, Logger: opts.Logger,
+		Resolver: resolver, Intercept: []string{"GET", "MGET", "GETEX"}, FailOpen: true, Logger: opts.Logger,
 	})
 	r.Upstream.Start()
 	ended := make(chan error, 1)

@@ -93,14 +93,14 @@ func (p *pair) play(ctx context.Context, steps []step) (*mismatch, error) {
 	defer sidecar.leave()
 
 	var clients [crowdSize]standing
-steps:
+sequence:
 	for at, s := range steps {
 		if len(s.commands) == 0 {
 			clients[s.client] = standing{}
 		}
 		for _, args := range s.commands {
 			if clients[s.client].say(p, args) != "" {
-				break steps
+				break sequence
 			}
 		}
 		if err := bare.act(ctx, s, p); err != nil {

@@ -6,12 +6,14 @@ package rules
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	wire "readthrough/internal/relay"
 	"readthrough/internal/slot"
 	"readthrough/resp"
 	"readthrough/test/harness"
@@ -115,15 +117,37 @@ func (w *world) keysOfAll(t testing.TB, prefix string) []string {
 	return keys
 }
 
-// origin is a resolver in the hands of the test: keys that begin with "map:" are mapped, and have the value "loaded".
+// origin is a resolver in the hands of the test: keys that begin with "map:" are mapped, and have the value "loaded"; those with "none"
+// behind it have no row, and of those with "err" the load fails.
 type origin struct {
-	asked chan string // the keys that were asked for
-	loads atomic.Int64
+	asked   chan string // the keys that were asked for
+	loads   atomic.Int64
+	refresh atomic.Bool // hits are wanted
 
 	mu    sync.Mutex
 	redis func(key string) *harness.Redis // guarded by mu: where to fill; nil: nothing is filled
 	gate  chan struct{}                   // guarded by mu: a load waits for it; nil: none does
 	wrote map[string]bool                 // guarded by mu: the keys of which Forget was called
+	calls []resolution                    // guarded by mu
+	hits  []string                        // guarded by mu: those it was told of
+}
+
+// resolution is what an origin was asked at once.
+type resolution struct {
+	keys string // separated by spaces
+	how  resp.How
+}
+
+// filledFor is the TTL in seconds of what is filled in.
+const filledFor = 1000
+
+// resolutions are those since it was asked last.
+func (o *origin) resolutions() []resolution {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	calls := o.calls
+	o.calls = nil
+	return calls
 }
 
 func newOrigin() *origin { return &origin{asked: make(chan string, 1000)} }
@@ -146,9 +170,13 @@ func (o *origin) fill(redis func(key string) *harness.Redis) {
 
 func (o *origin) Mapped(key []byte) bool { return strings.HasPrefix(string(key), "map:") }
 
-func (o *origin) Refreshes() bool { return false }
+func (o *origin) Refreshes() bool { return o.refresh.Load() }
 
-func (o *origin) Hit([]byte) {}
+func (o *origin) Hit(key []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.hits = append(o.hits, string(key))
+}
 
 func (o *origin) Forget(key []byte) {
 	o.mu.Lock()
@@ -173,6 +201,9 @@ func (o *origin) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) 
 	for i, key := range keys {
 		names[i] = string(key)
 	}
+	o.mu.Lock()
+	o.calls = append(o.calls, resolution{strings.Join(names, " "), how})
+	o.mu.Unlock()
 	go func() {
 		answers := make([]resp.Answer, len(names))
 		for i, key := range names {
@@ -191,8 +222,14 @@ func (o *origin) load(key string, fills bool) resp.Answer {
 	if gate != nil {
 		<-gate
 	}
+	switch {
+	case strings.HasPrefix(key, "map:none"):
+		return resp.Answer{}
+	case strings.HasPrefix(key, "map:err"):
+		return resp.Answer{Err: wire.Error("ORIGINERR map m: " + key)}
+	}
 	if fills && redis != nil {
-		if _, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX"); err != nil {
+		if _, err := redis(key).Do(context.Background(), "SET", key, "loaded", "NX", "EX", strconv.Itoa(filledFor)); err != nil {
 			return resp.Answer{Err: err}
 		}
 	}
