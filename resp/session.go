@@ -54,6 +54,7 @@ type session struct {
 	outstanding int // of them, those on their way on the lane or a link, or being resolved
 	inFlight    int // bytes of their commands
 	buffered    int // bytes of replies that wait for those before them
+	kept        int // bytes of commands that are kept for being said again
 
 	unresolved      int // intercepted GETs that are not answered
 	unresolvedSlots slotSet
@@ -387,6 +388,7 @@ func (s *session) leave() {
 	s.tracking.end()
 	s.judging.end()
 	s.wait(-s.buffered)
+	s.keep(-s.kept)
 	s.owner.Resume()
 	if s.lane != nil {
 		s.lane.Release()

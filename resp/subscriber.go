@@ -3,10 +3,10 @@ package resp
 import (
 	"bytes"
 	"crypto/rand"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tidwall/redcon"
 
@@ -25,17 +25,21 @@ import (
 // stream: what came before belongs to the command. Until then the session does not go on.
 type subscriber struct {
 	s     *session
-	links map[string]*subscription // by node
+	links []*subscription // at most one to a node
 	// gather is links to the other masters for keyspace notifications, which a master sends of its own keys only.
 	gather map[string]relay.Link
 
 	info    *command.Info // of the command that is being answered; nil for one that nobody knows
 	raw     []byte
-	pending int    // links that have not answered it; 0 while none is
-	moved   string // where a redirect says that it belongs
-	chased  int    // redirects that it has followed
+	slot    int  // of its channels, or AnyNode
+	pending int  // links that have not answered it; 0 while none is
+	refused bool // it is to be said again, to whoever serves its slot, after a while
+	wait    time.Duration
+	chase   chase
 	mark    string // the PING's text
 	leaving bool   // nothing is passed on any more
+
+	waiting []*following // that nobody was asked for, for a while
 }
 
 // subscription is a link and what is subscribed to over it.
@@ -44,18 +48,19 @@ type subscription struct {
 	channels int64 // and patterns
 	patterns int64 // of them
 	sharded  int64
-	silent   []following
+	silent   []*following
+}
+
+// subscribed tells whether Redis takes the link for a subscriber's, by when it sees what is sent now.
+func (sub *subscription) subscribed() bool {
+	return sub.channels+sub.sharded > 0 || len(sub.silent) > 0
 }
 
 // following is a sharded channel that we have subscribed to by ourselves, and whose confirmation is due.
 type following struct {
 	channel []byte
-	chased  int // redirects
+	chase   chase
 }
-
-// maxChased is how many redirects are followed one after another: nodes may disagree about a slot for a moment, and more than that is
-// the client's to know.
-const maxChased = 16
 
 // The kinds of confirmations.
 const (
@@ -73,77 +78,105 @@ func (s *session) subscribe(info *command.Info) bool {
 		return false
 	}
 	if s.subscriber == nil {
-		s.subscriber = &subscriber{s: s, links: map[string]*subscription{}, mark: rand.Text()}
+		s.subscriber = &subscriber{s: s, mark: rand.Text()}
 	}
 	b := s.subscriber
+	b.forgets(info)
 	b.begin(info, b.targets(info)...)
 	b.gatherKeyspace(info)
 	return true
 }
 
-// begin sends the command just framed to nodes.
-func (b *subscriber) begin(info *command.Info, addrs ...string) {
-	b.info, b.raw, b.moved, b.chased = info, bytes.Clone(b.s.commands.Raw), "", 0
+// begin sends the command just framed over links.
+func (b *subscriber) begin(info *command.Info, over ...*subscription) {
+	b.info, b.raw, b.refused, b.chase = info, bytes.Clone(b.s.commands.Raw), false, chase{}
+	b.s.keep(len(b.raw))
 	b.s.paused = forWork
 	b.s.skips = false // confirmations come whatever CLIENT REPLY says
-	b.send(addrs...)
+	b.send(over...)
 }
 
 var unsubscribeText = []byte("*1\r\n$11\r\nUNSUBSCRIBE\r\n*1\r\n$12\r\nPUNSUBSCRIBE\r\n*1\r\n$12\r\nSUNSUBSCRIBE\r\n")
 
 // leave ends all subscriptions, without a word to the client. The session goes on when Redis has done it.
 func (b *subscriber) leave() {
-	b.leaving, b.info, b.raw, b.moved = true, nil, unsubscribeText, ""
+	b.leaving, b.info, b.raw, b.refused, b.waiting = true, nil, unsubscribeText, false, nil
+	b.s.keep(len(b.raw))
 	b.s.paused = forWork
-	b.send(slices.Collect(maps.Keys(b.links))...)
+	if len(b.links) == 0 {
+		b.s.front.loop.Post(func() {
+			if b.s.subscriber == b {
+				b.answered()
+			}
+		})
+	}
+	b.send(b.links...)
 }
 
-// targets are the nodes that a command of the family goes to.
-func (b *subscriber) targets(info *command.Info) []string {
-	s := b.s
+// targets are the links that a command of the family goes over.
+func (b *subscriber) targets(info *command.Info) []*subscription {
+	b.slot = relay.AnyNode
 	if info.Channels {
-		if at := s.slotOf(info, false); at != relay.AnyNode {
-			return []string{s.lane.Node(at)}
+		if b.slot = b.s.slotOf(info, false); b.slot != relay.AnyNode {
+			return []*subscription{b.at(b.slot)}
 		}
-		var all []string // SUNSUBSCRIBE from everything
-		for addr, sub := range b.links {
+		var all []*subscription // SUNSUBSCRIBE from everything
+		for _, sub := range b.links {
 			if sub.sharded > 0 {
-				all = append(all, addr)
+				all = append(all, sub)
 			}
 		}
 		if len(all) > 0 {
 			return all
 		}
 	}
-	return []string{s.lane.Node(relay.AnyNode)}
+	return []*subscription{b.home()}
 }
 
-// send sends the current command to nodes, each with a PING behind it.
-func (b *subscriber) send(addrs ...string) {
+// home is the link for channels and patterns. It stays where it is while it has some.
+func (b *subscriber) home() *subscription {
+	for _, sub := range b.links {
+		if sub.channels > 0 {
+			return sub
+		}
+	}
+	return b.at(relay.AnyNode)
+}
+
+// at is the link to the node of a slot.
+func (b *subscriber) at(slot int) *subscription {
+	if sub := b.to(b.s.lane.Node(slot)); sub != nil {
+		return sub
+	}
+	return b.open(b.s.lane.Link(slot))
+}
+
+// to is the link to a node that there is, or nil.
+func (b *subscriber) to(addr string) *subscription {
+	for _, sub := range b.links {
+		if sub.link.Addr() == addr {
+			return sub
+		}
+	}
+	return nil
+}
+
+// send sends the current command over links, each time with a PING behind it.
+func (b *subscriber) send(over ...*subscription) {
 	ping := redcon.AppendArray(nil, 2)
 	ping = redcon.AppendBulkString(ping, "PING")
 	ping = redcon.AppendBulkString(ping, b.mark)
-	b.pending += len(addrs)
-	for _, addr := range addrs {
-		sub := b.links[addr]
-		if sub == nil {
-			sub = b.open(addr)
-		}
+	b.pending += len(over)
+	for _, sub := range over {
 		sub.link.Send(nil, b.raw)
 		sub.link.Send(nil, ping)
 		sub.link.Owes(true)
 	}
 }
 
-func (b *subscriber) open(addr string) *subscription {
+func (b *subscriber) open(link relay.Link) *subscription {
 	sub := &subscription{}
-	b.links[addr] = sub
-	var link relay.Link
-	if addr == "" {
-		link = b.s.lane.Link(relay.AnyNode)
-	} else {
-		link = b.s.lane.LinkTo(addr)
-	}
+	b.links = append(b.links, sub)
 	// Nothing waits for a reply in the link's own sense: all that comes is looked at here.
 	sub.link = b.s.feed(link, func(push []byte) bool { return b.other(sub, push) })
 	sub.link.OnLost(func(err error) { b.s.kill("a connection with its subscriptions was lost: " + err.Error()) })
@@ -185,7 +218,7 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 		return true
 	}
 	if kind == kindSUnsubscribe && (b.info == nil || b.info.Name != kindSUnsubscribe) { // nobody has asked: the slot has left the node
-		b.resubscribe(following{channel: bytes.Clone(channel)}, s.lane.Node(int(slot.Of(channel))))
+		b.resubscribe(&following{channel: bytes.Clone(channel)})
 		return true
 	}
 	return s.push(withCount(part, b.sharded()))
@@ -194,39 +227,58 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 // redirected handles the error of a node that does not own the slot of a sharded channel, or of a key.
 func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 	addr, _, is := b.s.lane.Redirected(part, sub.link.Addr())
+	now := b.s.front.loop.Now()
 	switch {
 	case !is:
 	case len(sub.silent) > 0:
 		next := sub.silent[0]
 		sub.silent = sub.silent[1:]
-		if next.chased++; next.chased > maxChased {
+		if wait, ok := next.chase.next(now, addr != ""); ok {
+			b.follow(next, wait)
+		} else {
 			b.s.kill("no node serves the slot of a sharded channel that it has subscribed to")
-			return true
 		}
-		b.resubscribe(next, addr)
 		return true
 	case b.info == nil:
 	case b.info.Reason != command.ReasonSubscribe: // a node minds the slot first, and then what is not for subscribers
 		b.s.push(appendError(nil, notForSubscribers(b.info)))
 		return true
-	case b.info.Channels && addr != "" && b.chased < maxChased:
-		b.chased++
-		b.moved = addr
-		return true
+	case b.slot != relay.AnyNode:
+		b.wait, b.refused = b.chase.next(now, addr != "")
+		return b.refused
 	}
 	return false
 }
 
+// follow subscribes to a sharded channel again in a while.
+func (b *subscriber) follow(f *following, wait time.Duration) {
+	b.waiting = append(b.waiting, f)
+	b.s.later(wait, func() {
+		if at := slices.Index(b.waiting, f); at >= 0 && b.s.subscriber == b {
+			b.waiting = slices.Delete(b.waiting, at, at+1)
+			b.resubscribe(f)
+		}
+	})
+}
+
 // resubscribe follows a sharded channel to the new owner of its slot. The client does not notice.
-func (b *subscriber) resubscribe(f following, addr string) {
-	sub := b.links[addr]
-	if sub == nil {
-		sub = b.open(addr)
-	}
+func (b *subscriber) resubscribe(f *following) {
+	sub := b.at(int(slot.Of(f.channel)))
 	sub.silent = append(sub.silent, f)
 	raw := redcon.AppendArray(nil, 2)
 	raw = redcon.AppendBulkString(raw, "SSUBSCRIBE")
 	sub.link.Send(nil, redcon.AppendBulk(raw, f.channel))
+}
+
+// forgets has channels not be followed any more that an SUNSUBSCRIBE names, or all.
+func (b *subscriber) forgets(info *command.Info) {
+	if info.Name != kindSUnsubscribe {
+		return
+	}
+	args := b.s.args()[1:]
+	b.waiting = slices.DeleteFunc(b.waiting, func(f *following) bool {
+		return len(args) == 0 || slices.ContainsFunc(args, func(arg []byte) bool { return bytes.Equal(arg, f.channel) })
+	})
 }
 
 // isMark tells whether a reply is that to our PING: its text alone, or behind "pong" for a subscriber over RESP2. A user who may
@@ -244,32 +296,37 @@ func (b *subscriber) answered() {
 	switch {
 	case b.pending > 0:
 		return
-	case b.moved != "":
-		addr := b.moved
-		b.moved = ""
-		b.send(addr)
+	case b.refused:
+		b.refused = false
+		s.later(b.wait, func() {
+			if s.subscriber == b {
+				b.send(b.at(b.slot))
+			}
+		})
 		return
 	}
 	s.front.stats.replied(b.info, false)
+	s.keep(-len(b.raw))
 	b.info, b.raw = nil, nil
-	for addr, sub := range b.links {
-		if sub.channels == 0 && sub.sharded == 0 && len(sub.silent) == 0 {
-			delete(b.links, addr)
-			sub.link.Release(true)
+	b.links = slices.DeleteFunc(b.links, func(sub *subscription) bool {
+		if sub.subscribed() {
+			return false
 		}
-	}
-	if len(b.links) == 0 || b.leaving { // a user may lack the right to unsubscribe
+		sub.link.Release(true)
+		return true
+	})
+	if len(b.links) == 0 && len(b.waiting) == 0 || b.leaving { // a user may lack the right to unsubscribe
 		b.over()
 	}
 	s.proceed()
 }
 
-// sharded is the number of sharded channels over all links.
+// sharded is the number of sharded channels over all links, and of those that are on their way to another one.
 func (b *subscriber) sharded() (n int64) {
 	for _, sub := range b.links {
-		n += sub.sharded
+		n += sub.sharded + int64(len(sub.silent))
 	}
-	return n
+	return n + int64(len(b.waiting))
 }
 
 // patterns is the number of patterns over all links.
@@ -283,15 +340,15 @@ func (b *subscriber) patterns() (n int64) {
 // total is the number of subscriptions of all kinds. Over RESP2, a session that has any can do nothing else.
 func (b *subscriber) total() (n int64) {
 	for _, sub := range b.links {
-		n += sub.channels + sub.sharded
+		n += sub.channels
 	}
-	return n
+	return n + b.sharded()
 }
 
 // takes tells whether a command belongs on a link, over RESP2: all but those that end the session's state, once it has
 // subscriptions.
 func (b *subscriber) takes(info *command.Info) bool {
-	if b.total() == 0 {
+	if !slices.ContainsFunc(b.links, (*subscription).subscribed) {
 		return false
 	}
 	return info == nil || info.Reason != command.ReasonSubscribe && info.Action != command.ActionQuit && info.Action != command.ActionReset
@@ -303,12 +360,8 @@ func (b *subscriber) tunnel(info *command.Info, large bool) bool {
 	if large {
 		return b.refuseLarge(info)
 	}
-	for addr, sub := range b.links {
-		if sub.channels+sub.sharded > 0 { // else Redis would run the command
-			b.begin(info, addr)
-			break
-		}
-	}
+	b.slot = relay.AnyNode
+	b.begin(info, b.links[slices.IndexFunc(b.links, (*subscription).subscribed)]) // over another one Redis would run the command
 	return true
 }
 
@@ -367,7 +420,7 @@ func (b *subscriber) gatherKeyspace(info *command.Info) {
 	for _, arg := range about {
 		raw = redcon.AppendBulk(raw, arg)
 	}
-	home := s.lane.Node(relay.AnyNode)
+	home := b.home().link.Addr()
 	for _, node := range s.front.side.Nodes() {
 		addr := node.Addr
 		if addr == home || node.Slot == relay.AnyNode {
@@ -404,7 +457,7 @@ func (f *front) followMasters() {
 // hears tells whether there is a link to each node.
 func (b *subscriber) hears(nodes []relay.Node) bool {
 	for _, node := range nodes {
-		if b.gather[node.Addr] == nil && b.links[node.Addr] == nil {
+		if b.gather[node.Addr] == nil && b.to(node.Addr) == nil {
 			return false
 		}
 	}

@@ -2,7 +2,6 @@ package resp
 
 import (
 	"bytes"
-	"time"
 
 	"readthrough/internal/command"
 	"readthrough/internal/relay"
@@ -33,8 +32,7 @@ type transaction struct {
 	moved    bool    // one was redirected: what the others are answered counts for nothing
 	to       string  // where; empty: to whoever owns the slot in a moment
 	retrying bool    // it is said again in a moment; there is no link until then
-	attempts int
-	deadline time.Time
+	chase    chase
 }
 
 // entry is a command of a transaction.
@@ -47,9 +45,6 @@ type entry struct {
 
 // maxText is the size in bytes up to which a transaction is kept.
 const maxText = 4 << 20
-
-// settling is how long a transaction is said again while its slot moves.
-const settling = 3 * time.Second
 
 var (
 	multiText   = []byte("*1\r\n$5\r\nMULTI\r\n")
@@ -362,31 +357,30 @@ func (t *transaction) unwatchable(p *place) {
 
 // retry has the text sent again where the redirect says, at once or in a while.
 func (t *transaction) retry() {
-	now := t.s.front.loop.Now()
-	if t.deadline.IsZero() {
-		t.deadline = now.Add(settling)
-	}
-	t.attempts++
-	switch {
-	case now.After(t.deadline):
+	to := t.to
+	wait, ok := t.chase.next(t.s.front.loop.Now(), to != "")
+	if !ok {
 		t.drop()
 		t.refused = true
 		t.fail(errUnsettled)
 		if t.ending {
 			t.over(false)
 		}
-	case t.to != "":
-		t.reopen(t.s.lane.LinkTo(t.to))
-	default:
-		t.unbind() // nothing is to be lost with a link meanwhile
-		t.retrying = true
-		t.s.front.loop.After(backoff(t.attempts), func() {
-			if t.s.transaction == t {
-				t.retrying = false
-				t.reopen(t.s.lane.Link(t.slot()))
-			}
-		})
+		return
 	}
+	t.unbind() // nothing is to be lost with a link meanwhile
+	t.retrying = true
+	t.s.later(wait, func() {
+		switch {
+		case t.s.transaction != t:
+			return
+		case to != "":
+			t.reopen(t.s.lane.LinkTo(to))
+		default:
+			t.reopen(t.s.lane.Link(t.slot()))
+		}
+		t.retrying = false
+	})
 }
 
 // slot is that of the text's keys.
@@ -435,7 +429,7 @@ func (t *transaction) fail(err error) {
 // hold counts n bytes more of the text.
 func (t *transaction) hold(n int) {
 	t.size += n
-	t.s.front.waiting += n
+	t.s.keep(n)
 }
 
 // forget frees the text.

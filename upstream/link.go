@@ -19,12 +19,17 @@ const (
 // have. It implements relay.Link and loop.Handler.
 type link struct {
 	lane   *lane
-	addr   string
+	slot   int        // whose node it is to, while it is being dialled; noSlot: the address is what counts
+	addr   string     // empty while no node is known
 	conn   *loop.Conn // nil while dialling
-	queued []byte
+	queued queue
 	parts  parts
 	broken error // why there is no connection
 	free   bool  // for another session
+
+	since    time.Time   // dialling
+	attempts int         // to connect
+	again    *loop.Timer // for the next one
 
 	head, tail *relay.Request // sent and not answered
 	owner      *relay.Owner   // of other
@@ -43,17 +48,11 @@ type link struct {
 	progress time.Time // of the last byte either way, or when the link became free
 }
 
+// noSlot is the slot of a link to an address.
+const noSlot = -2
+
 // Link implements relay.Lane.
-func (l *lane) Link(slot int) relay.Link {
-	addr := l.Node(slot)
-	if addr == "" {
-		cause, _ := l.side.unknown()
-		k := &link{lane: l}
-		l.side.loop.Post(func() { k.fail(cause) }) // not before the session has it
-		return k
-	}
-	return l.LinkTo(addr)
-}
+func (l *lane) Link(slot int) relay.Link { return l.link(slot, l.Node(slot)) }
 
 // Node implements relay.Lane.
 func (l *lane) Node(slot int) string {
@@ -64,35 +63,87 @@ func (l *lane) Node(slot int) string {
 }
 
 // LinkTo implements relay.Lane.
-func (l *lane) LinkTo(addr string) relay.Link {
+func (l *lane) LinkTo(addr string) relay.Link { return l.link(noSlot, addr) }
+
+func (l *lane) link(slot int, addr string) relay.Link {
 	for _, k := range l.links {
 		if k.addr == addr && k.free {
 			k.free = false
 			return k
 		}
 	}
-	k := &link{lane: l, addr: addr}
+	k := &link{lane: l, slot: slot, addr: addr, since: l.side.loop.Now(), queued: queue{loop: l.side.loop}}
 	l.links = append(l.links, k)
-	if own := l.own; own != nil && own.Setup != nil && !own.Everywhere { // else the wires tell of what happens anywhere
-		for _, raw := range own.Setup(addr) {
-			k.Send(&relay.Request{Sink: discard{}}, raw)
+	l.side.loop.Post(k.dial) // it may fail at once, but not before the session has it
+	return k
+}
+
+// dial connects to the node, or to the one that serves the slot by now. A node that cannot be reached is waited for as a wire's
+// is: nothing was sent to it.
+func (k *link) dial() {
+	l := k.lane
+	if k.broken != nil {
+		return
+	}
+	if k.slot != noSlot {
+		if addr := l.Node(k.slot); addr != "" {
+			k.addr = addr
 		}
+	}
+	if k.addr == "" {
+		if cause, waits := l.side.unknown(); waits {
+			k.dialLater(cause)
+		} else {
+			k.fail(cause)
+		}
+		return
+	}
+	addr := k.addr
+	if cause := l.givenUp(addr); cause != nil {
+		k.fail(errDown(addr, cause))
+		return
 	}
 	l.dial(addr, func(fd int, err error) {
 		if err != nil {
-			k.fail(errDown(addr, err))
-			return
-		}
-		if conn, ok := l.side.take(fd, k, k.broken != nil); ok {
-			k.conn = conn
-			k.write(k.queued)
-			k.queued = nil
-			if k.notify != nil {
-				conn.NotifyBelow(k.below)
-			}
+			k.dialLater(errDown(addr, err))
+		} else if conn, ok := l.side.take(fd, k, k.broken != nil); ok {
+			k.dialled(conn)
 		}
 	})
-	return k
+}
+
+// dialLater dials again in a moment, unless that has gone on for too long.
+func (k *link) dialLater(cause relay.Error) {
+	k.attempts++
+	switch {
+	case k.broken != nil:
+	case k.lane.side.loop.Now().Sub(k.since) > patience:
+		k.fail(cause)
+	default:
+		k.again = k.lane.side.loop.After(backoff(k.attempts), k.dial)
+	}
+}
+
+// dialled gives the link its connection, and that what waits: first of all what brings it into the session's state.
+func (k *link) dialled(conn *loop.Conn) {
+	k.conn = conn
+	if own := k.lane.own; own != nil && own.Setup != nil && !own.Everywhere { // else the wires tell of what happens anywhere
+		setup := own.Setup(k.addr)
+		for _, raw := range setup {
+			k.write(raw)
+		}
+		for range setup {
+			k.head = &relay.Request{Sink: discard{}, Next: k.head}
+			if k.tail == nil {
+				k.tail = k.head
+			}
+		}
+	}
+	k.write(k.queued.b)
+	k.queued.free()
+	if k.notify != nil {
+		conn.NotifyBelow(k.below)
+	}
 }
 
 // Redirected implements relay.Lane.
@@ -144,7 +195,7 @@ func (k *link) More(raw []byte, last bool) {
 
 func (k *link) give(raw []byte) {
 	if k.conn == nil {
-		k.queued = append(k.queued, raw...)
+		k.queued.add(raw)
 		return
 	}
 	k.write(raw)
@@ -164,7 +215,7 @@ func (k *link) Buffered() int {
 		return 0
 	}
 	if k.conn == nil {
-		return len(k.queued)
+		return len(k.queued.b)
 	}
 	return k.conn.Buffered()
 }
@@ -221,7 +272,8 @@ func (k *link) fail(err error) {
 		k.lane.links = slices.DeleteFunc(k.lane.links, func(other *link) bool { return other == k })
 		k.lane.forget()
 	}
-	k.queued = nil
+	k.queued.free()
+	k.again.Stop()
 	if k.conn != nil {
 		k.conn.Close()
 	}

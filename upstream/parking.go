@@ -90,6 +90,7 @@ func (l *lane) park(p parked, wait time.Duration) {
 		at--
 	}
 	l.parked.requests = slices.Insert(l.parked.requests, at, p)
+	l.side.loop.Hold(len(p.raw))
 	l.wakeAt(p.due)
 }
 
@@ -131,6 +132,7 @@ func (l *lane) unpark(all bool) {
 		owner := p.r.Owner
 		switch {
 		case !now.Before(p.r.Deadline):
+			l.side.loop.Hold(-len(p.raw))
 			l.fail(p.r, p.cause)
 		case held[owner]: // the reply, or the one before it, sees to it
 			l.parked.requests = append(l.parked.requests, p)
@@ -141,6 +143,7 @@ func (l *lane) unpark(all bool) {
 			l.wakeAt(p.due)
 		default:
 			held[owner] = p.alone
+			l.side.loop.Hold(-len(p.raw))
 			l.Send(p.r, p.raw)
 		}
 	}

@@ -24,7 +24,7 @@ type wire struct {
 	addr string
 	conn *loop.Conn // nil while dialling
 
-	queued []byte // commands that wait for the connection
+	queued queue // commands that wait for the connection
 
 	head, tail *relay.Request
 	count      int
@@ -49,7 +49,7 @@ func (w *wire) push(r *relay.Request, raw []byte) {
 	w.tail = r
 	w.count++
 	if w.conn == nil {
-		w.queued = append(w.queued, raw...)
+		w.queued.add(raw)
 		return
 	}
 	w.conn.Write(raw)
@@ -69,7 +69,7 @@ func (w *wire) pop() {
 // raw returns the n bytes that start skip bytes into what is kept.
 func (w *wire) raw(skip, n int) []byte {
 	if w.conn == nil {
-		return w.queued[skip : skip+n]
+		return w.queued.b[skip : skip+n]
 	}
 	return w.conn.Retained(skip, n)
 }
@@ -78,8 +78,8 @@ func (w *wire) raw(skip, n int) []byte {
 func (w *wire) dialled(conn *loop.Conn) {
 	w.conn = conn
 	conn.Retain()
-	conn.Write(w.queued)
-	w.queued = nil
+	conn.Write(w.queued.b)
+	w.queued.free()
 	w.progress = w.lane.side.loop.Now()
 	w.closeIfDone()
 }
@@ -193,6 +193,7 @@ func (w *wire) close() {
 	if w.conn != nil {
 		w.conn.Close()
 	}
+	w.queued.uncount()
 	w.stall.Stop()
 	w.lane.gone(w)
 }
