@@ -18,7 +18,7 @@ type allowance struct {
 	// a quarter.
 	backlog int
 	// places and inFlight are how many commands of one session may be on their way, and how many bytes. Past them the client is not
-	// read until half of it is answered.
+	// read until half of it is answered. So much is kept of a transaction, too.
 	places   int
 	inFlight int
 	// replies are the bytes buffered for one client from which neither it nor the connections that bring it replies are read,
@@ -51,7 +51,7 @@ func (s *session) held() int {
 	if b := s.blocked; b != nil && b.link != nil {
 		n += b.link.Buffered()
 	}
-	if t := s.transaction; t != nil && t.link != nil {
+	if t := s.transaction; t != nil && t.link != nil && s.large == nil {
 		n += t.link.Buffered()
 	}
 	return n

@@ -355,8 +355,11 @@ func (b *subscriber) takes(info *command.Info) bool {
 }
 
 // tunnel sends a command of a RESP2 session that has subscriptions: Redis answers PING in a form of its own, and refuses the
-// rest. A large one is refused here.
+// rest. A large one of the rest is refused here.
 func (b *subscriber) tunnel(info *command.Info, large bool) bool {
+	if large && info != nil && info.Name == "ping" && b.s.collect() {
+		return false
+	}
 	if large {
 		return b.refuseLarge(info)
 	}

@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"unsafe"
 
 	"readthrough/internal/command"
 	"readthrough/internal/relay"
@@ -12,7 +13,8 @@ import (
 //
 // The first key says which node; keys that live elsewhere are refused with CROSSSLOT, as a single node refuses those of other
 // slots. The text is kept: when a command is redirected before EXEC has run, all of it is said again to the new owner of the
-// slot. What was WATCHed then counts as changed, since the new node cannot tell.
+// slot. What was WATCHed then counts as changed, since the new node cannot tell. A command that is too large to be collected is
+// streamed over the link and not kept, as is a text that gets too long: from then on a redirect aborts the transaction.
 type transaction struct {
 	s        *session
 	link     relay.Link // nil until a command has to be sent
@@ -22,6 +24,7 @@ type transaction struct {
 	starting bool // MULTI is on its way
 	multi    bool // between MULTI and EXEC
 	refused  bool // a command was refused here, so that EXEC has to abort
+	unkept   bool // the text is not kept any more, so that it cannot be said again
 	caching  bool // CLIENT CACHING went before MULTI, and holds until EXEC
 	ending   bool // EXEC, DISCARD or UNWATCH is on its way
 
@@ -37,14 +40,14 @@ type transaction struct {
 
 // entry is a command of a transaction.
 type entry struct {
-	raw   []byte
+	raw   []byte // nil: it is not kept
 	slot  int
 	place *place // nil once it is answered
 	due   bool   // the link owes the reply
 }
 
-// maxText is the size in bytes up to which a transaction is kept.
-const maxText = 4 << 20
+// entrySize is what a command takes beside its bytes.
+const entrySize = int(unsafe.Sizeof(entry{}))
 
 var (
 	multiText   = []byte("*1\r\n$5\r\nMULTI\r\n")
@@ -56,8 +59,8 @@ const (
 	errCrossSlot = relay.Error("CROSSSLOT Keys in request don't hash to the same slot")
 	errExecAbort = relay.Error("EXECABORT Transaction discarded because of previous errors.")
 	errNotInside = relay.Error("ERR Command not allowed inside a transaction")
+	errNotKept   = relay.Error("TRYAGAIN the transaction belongs to another node, and is too large to be kept for saying it again: repeat it")
 	errUnsettled = relay.Error("TRYAGAIN the transaction's slot is moving: repeat it")
-	errLongText  = relay.Error("ERR the transaction is larger than 4 MiB: make several of it")
 )
 
 // transact handles WATCH, MULTI and what ends them, where the session has no transaction yet.
@@ -130,10 +133,6 @@ func (t *transaction) before(info *command.Info) bool {
 // inside handles a command between MULTI and EXEC.
 func (t *transaction) inside(info *command.Info, large bool) bool {
 	s := t.s
-	if large {
-		s.discardLarge(true)
-		return t.refuse(info, errLarge)
-	}
 	at, keyed := relay.AnyNode, false
 	if info != nil && info.ArityOK(s.commands.N) {
 		switch info.Action {
@@ -149,28 +148,31 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 			t.send(info, at, true)
 			return true
 		case command.ActionQuit:
+			s.discardLarge(large)
 			return s.quit(info, nil)
 		case command.ActionReset:
 			return s.local(info, false)
 		case command.ActionMulti, command.ActionWatch, command.ActionUnwatch:
 		default:
 			if info.Handling == command.Local || info.Handling == command.Private && info.Reason != command.ReasonBlocking {
-				return t.refuse(info, errNotInside)
+				return t.refuse(info, errNotInside, large)
 			}
 			if info.Handling != command.FixedNode {
-				at = s.slotOf(info, false)
+				at = s.slotOf(info, large)
 				keyed = at != relay.AnyNode
+			}
+			if large && !keyed && (info.Keyed() || !t.bound) && s.collect() { // its node is not known yet
+				return false
 			}
 		}
 	}
-	if t.size+len(s.commands.Raw) > maxText {
-		return t.refuse(info, errLongText)
-	}
 	if keyed && t.link != nil && at != t.slot() && s.lane.Node(at) != t.link.Addr() {
-		if t.bound {
-			return t.refuse(info, errCrossSlot)
-		}
-		if !s.quiet() { // what was said to any node is said again to the right one
+		switch {
+		case t.bound:
+			return t.refuse(info, errCrossSlot, large)
+		case t.unkept:
+			return t.refuse(info, errNotKept, large)
+		case !s.quiet(): // what was said to any node is said again to the right one
 			return false
 		}
 		t.reopen(s.lane.Link(at))
@@ -180,7 +182,11 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 		t.sayMulti()
 	}
 	t.bound = t.bound || keyed
-	t.send(info, at, true)
+	if large {
+		t.stream(info, at)
+	} else {
+		t.send(info, at, true)
+	}
 	return true
 }
 
@@ -218,7 +224,8 @@ func (t *transaction) nothing() []byte {
 }
 
 // refuse answers a command with an error that aborts the transaction.
-func (t *transaction) refuse(info *command.Info, err relay.Error) bool {
+func (t *transaction) refuse(info *command.Info, err relay.Error, large bool) bool {
+	t.s.discardLarge(large)
 	t.refused = true
 	t.s.front.take(t.s, info).fail(err)
 	return true
@@ -275,24 +282,67 @@ func (t *transaction) say(info *command.Info) {
 	t.send(info, relay.AnyNode, false)
 }
 
-// send sends the command just framed over the link, and keeps it where it belongs to the text.
-func (t *transaction) send(info *command.Info, at int, kept bool) {
+// send sends the command just framed over the link. inText says that it belongs to the text.
+func (t *transaction) send(info *command.Info, at int, inText bool) {
+	raw := t.s.commands.Raw
+	var p *place
+	if inText {
+		p = t.take(info, at, raw)
+	} else {
+		p = t.place(info, at, -1)
+	}
+	t.s.send(p, len(raw))
+	t.link.Send(&p.Request, raw)
+}
+
+// stream sends what has come of a large command over the link, and has the rest of it sent there.
+func (t *transaction) stream(info *command.Info, at int) {
+	t.letGo()
+	p := t.take(info, at, nil)
+	t.s.send(p, 0)
+	t.s.large = lent{t.link}
+	t.link.Begin(&p.Request, t.s.commands.Raw)
+}
+
+// letGo keeps the text no longer.
+func (t *transaction) letGo() {
+	t.unkept = true
+	for i := range t.text {
+		t.text[i].raw = nil
+	}
+	t.hold(len(t.text)*entrySize - t.size)
+}
+
+// lent is a transaction's link in the hands of a large command, which does not give it up.
+type lent struct{ relay.Link }
+
+// Release implements relay.Link.
+func (lent) Release(bool) {}
+
+// take takes a place for a command of the text, which is kept as long as there is room for it.
+func (t *transaction) take(info *command.Info, at int, raw []byte) *place {
+	if !t.unkept && t.size+len(raw) > t.s.front.allowed.inFlight {
+		t.letGo()
+	}
+	if t.unkept {
+		raw = nil
+	}
+	p := t.place(info, at, len(t.text))
+	t.text = append(t.text, entry{bytes.Clone(raw), at, p, true})
+	t.hold(len(raw) + entrySize)
+	return p
+}
+
+// place takes a place for a command that the link is to be sent. index is that in the text; negative: it is none of it.
+func (t *transaction) place(info *command.Info, at, index int) *place {
 	s := t.s
 	p := s.front.take(s, info)
-	raw := s.commands.Raw
-	index := -1
-	if kept {
-		index = len(t.text)
-		t.text = append(t.text, entry{bytes.Clone(raw), at, p, true})
-		t.hold(len(raw))
-	}
 	if info != nil && info.Write {
 		s.noteWrite(at)
 	}
 	p.inspect = func(b []byte, first, last bool) bool { return t.reply(p, index, b, first, last) }
-	s.send(p, len(raw))
 	t.due++
-	t.link.Send(&p.Request, raw)
+	return p
 }
 
 // reply looks at the reply to a command, and keeps it from the client when the command will be sent again.
@@ -359,10 +409,14 @@ func (t *transaction) unwatchable(p *place) {
 func (t *transaction) retry() {
 	to := t.to
 	wait, ok := t.chase.next(t.s.front.loop.Now(), to != "")
-	if !ok {
+	if !ok || t.unkept {
 		t.drop()
 		t.refused = true
-		t.fail(errUnsettled)
+		if t.unkept {
+			t.fail(errNotKept)
+		} else {
+			t.fail(errUnsettled)
+		}
 		if t.ending {
 			t.over(false)
 		}
