@@ -17,8 +17,9 @@ import (
 // streamed over the link and not kept, as is a text that gets too long: from then on a redirect aborts the transaction.
 type transaction struct {
 	s        *session
-	link     relay.Link // nil until a command has to be sent
-	bound    bool       // a key has chosen the node
+	link     relay.Link     // nil until a command has to be sent
+	as       relay.Identity // the link's
+	bound    bool           // a key has chosen the node
 	watching bool
 	changed  bool // EXEC answers null: nobody can tell whether what was watched is as it was
 	starting bool // MULTI is on its way
@@ -233,7 +234,7 @@ func (t *transaction) refuse(info *command.Info, err relay.Error, large bool) bo
 
 // open takes a link into use.
 func (t *transaction) open(link relay.Link) {
-	t.link = link
+	t.link, t.as = link, t.s.identity
 	link.OnLost(func(err error) { t.lost(link, err) })
 }
 

@@ -18,14 +18,15 @@ const (
 // link is a connection for one session's use: for a command too large to be kept, or for a state that a shared connection cannot
 // have. It implements relay.Link and loop.Handler.
 type link struct {
-	lane   *lane
-	slot   int        // whose node it is to, while it is being dialled; noSlot: the address is what counts
-	addr   string     // empty while no node is known
-	conn   *loop.Conn // nil while dialling
-	queued queue
-	parts  parts
-	broken error // why there is no connection
-	free   bool  // for another session
+	lane    *lane
+	slot    int        // whose node it is to, while it is being dialled; noSlot: the address is what counts
+	addr    string     // empty while no node is known
+	conn    *loop.Conn // nil while dialling
+	queued  queue
+	parts   parts
+	broken  error // why there is no connection
+	free    bool  // for another session
+	strange bool  // its identity is not the lane's
 
 	since    time.Time   // dialling
 	attempts int         // to connect
@@ -236,11 +237,14 @@ func (k *link) OnOther(owner *relay.Owner, f func(b []byte, last bool) (ready bo
 // OnLost implements relay.Link.
 func (k *link) OnLost(f func(err error)) { k.lost = f }
 
+// Estrange implements relay.Link.
+func (k *link) Estrange() { k.strange = true }
+
 // Release implements relay.Link.
 func (k *link) Release(clean bool) {
 	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
 	k.parts.cutsPushes = false
-	if clean && !k.lane.over() && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
+	if clean && !k.strange && !k.lane.over() && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
 		(k.lane.tells() || k.lane.freeLinks() < maxLinks) {
 		k.free, k.large = true, false
 		k.progress = k.lane.side.loop.Now()
