@@ -43,6 +43,7 @@ func (s *session) monitor(info *command.Info) bool {
 		}
 		link = s.feed(link, s.push)
 		s.monitors = append(s.monitors, link)
+		link.Lasts()
 		link.OnLost(func(err error) {
 			switch {
 			case watching && len(s.monitors) > 0:

@@ -179,6 +179,9 @@ func (b *subscriber) open(link relay.Link) *subscription {
 	b.links = append(b.links, sub)
 	// Nothing waits for a reply in the link's own sense: all that comes is looked at here.
 	sub.link = b.s.feed(link, func(push []byte) bool { return b.other(sub, push) })
+	if b.s.identity.Protocol == 3 {
+		sub.link.Lasts()
+	}
 	sub.link.OnLost(func(err error) { b.s.kill("a connection with its subscriptions was lost: " + err.Error()) })
 	return sub
 }
@@ -436,6 +439,9 @@ func (b *subscriber) gatherKeyspace(info *command.Info) {
 				b.gather = map[string]relay.Link{}
 			}
 			b.gather[addr] = link
+			if s.identity.Protocol == 3 {
+				link.Lasts()
+			}
 			link.OnLost(func(err error) { s.kill("a connection with its subscriptions was lost: " + err.Error()) })
 		}
 		link.Send(nil, raw)

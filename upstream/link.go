@@ -24,9 +24,13 @@ type link struct {
 	conn    *loop.Conn // nil while dialling
 	queued  queue
 	parts   parts
-	broken  error // why there is no connection
-	free    bool  // for another session
-	strange bool  // its identity is not the lane's
+	broken  error          // why there is no connection
+	free    bool           // for another session
+	strange bool           // its identity is not the lane's
+	lasts   bool           // for as long as a client likes, and takes AUTH meanwhile
+	stale   []byte         // AUTH, since it has authenticated with what does not hold any more; nil: it has not
+	auth    *relay.Request // of AUTH, until it is answered
+	aside   bool           // the current reply is for other
 
 	since    time.Time   // dialling
 	attempts int         // to connect
@@ -142,6 +146,7 @@ func (k *link) dialled(conn *loop.Conn) {
 	}
 	k.write(k.queued.b)
 	k.queued.free()
+	k.authenticate()
 	if k.notify != nil {
 		conn.NotifyBelow(k.below)
 	}
@@ -178,7 +183,10 @@ func (k *link) Send(r *relay.Request, raw []byte) {
 }
 
 // Owes implements relay.Link.
-func (k *link) Owes(due bool) { k.owes = due }
+func (k *link) Owes(due bool) {
+	k.owes = due
+	k.authenticate()
+}
 
 // Begin implements relay.Link.
 func (k *link) Begin(r *relay.Request, raw []byte) {
@@ -237,6 +245,32 @@ func (k *link) OnOther(owner *relay.Owner, f func(b []byte, last bool) (ready bo
 // OnLost implements relay.Link.
 func (k *link) OnLost(f func(err error)) { k.lost = f }
 
+// Lasts implements relay.Link.
+func (k *link) Lasts() { k.lasts = true }
+
+// reauthenticate has the connection authenticate again, with raw, as soon as that is possible. It is not where Redis takes no AUTH, or
+// not as one: while a client over RESP2 has subscriptions, within MULTI, while a command blocks. Such a connection keeps what it
+// has, and is closed when it is given up.
+func (k *link) reauthenticate(raw []byte) {
+	switch {
+	case k.strange:
+	case k.free && !k.lane.tells():
+		k.close()
+	default:
+		k.stale = raw
+		k.authenticate()
+	}
+}
+
+func (k *link) authenticate() {
+	if k.stale == nil || !k.lasts && !k.free || k.conn == nil || k.broken != nil || k.owes || k.head != nil {
+		return
+	}
+	raw := k.stale
+	k.stale, k.auth = nil, &relay.Request{Sink: reauthentication{k.lane.side, k.addr}}
+	k.Send(k.auth, raw)
+}
+
 // Estrange implements relay.Link.
 func (k *link) Estrange() { k.strange = true }
 
@@ -244,7 +278,7 @@ func (k *link) Estrange() { k.strange = true }
 func (k *link) Release(clean bool) {
 	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
 	k.parts.cutsPushes = false
-	if clean && !k.strange && !k.lane.over() && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
+	if clean && !k.strange && k.stale == nil && !k.lane.over() && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
 		(k.lane.tells() || k.lane.freeLinks() < maxLinks) {
 		k.free, k.large = true, false
 		k.progress = k.lane.side.loop.Now()
@@ -307,7 +341,7 @@ func (k *link) notified() {
 func (k *link) Data(b []byte) (used int) {
 	k.progress = k.lane.side.loop.Now()
 	for used < len(b) && k.broken == nil && !k.conn.Paused() {
-		n, _, last, err := k.parts.next(b[used:])
+		n, first, last, err := k.parts.next(b[used:])
 		if err != nil {
 			k.lose(err)
 			break
@@ -317,6 +351,9 @@ func (k *link) Data(b []byte) (used int) {
 		}
 		part := b[used : used+n]
 		used += n
+		if first {
+			k.aside = k.head == nil || k.parts.kind == '>' || k.head == k.auth && isLine(part)
+		}
 		if !k.pass(part, last) {
 			k.conn.Pause()
 		}
@@ -327,7 +364,7 @@ func (k *link) Data(b []byte) (used int) {
 // pass hands a reply, or its next part, to whom it is for. It is false when that one wants no more for now.
 func (k *link) pass(b []byte, last bool) (ready bool) {
 	r := k.head
-	if r == nil || k.parts.kind == '>' {
+	if k.aside {
 		other, owner := k.other, k.owner
 		if other == nil && k.lane.tells() {
 			other, owner = k.lane.own.Push, k.lane.own.Owner
@@ -347,12 +384,18 @@ func (k *link) pass(b []byte, last bool) (ready bool) {
 	}
 	owner := r.Owner
 	r.Raw = nil
-	if r.Sink.Reply(r, b, last) {
-		return true
+	ready = r.Sink.Reply(r, b, last)
+	if last {
+		k.authenticate()
 	}
-	k.resumeWith(owner)
-	return false
+	if !ready {
+		k.resumeWith(owner)
+	}
+	return ready
 }
+
+// isLine tells a line of MONITOR from the answer to AUTH.
+func isLine(b []byte) bool { return b[0] == '+' && string(b) != "+OK\r\n" }
 
 func (k *link) resumeWith(owner *relay.Owner) {
 	owner.OnResume(func() {

@@ -24,7 +24,8 @@ type wire struct {
 	addr string
 	conn *loop.Conn // nil while dialling
 
-	queued queue // commands that wait for the connection
+	queued queue  // commands that wait for the connection
+	stale  []byte // AUTH, to follow them; nil: it need not
 
 	head, tail *relay.Request
 	count      int
@@ -81,7 +82,21 @@ func (w *wire) dialled(conn *loop.Conn) {
 	conn.Write(w.queued.b)
 	w.queued.free()
 	w.progress = w.lane.side.loop.Now()
+	if w.stale != nil {
+		w.reauthenticate(w.stale)
+		w.stale = nil
+	}
 	w.closeIfDone()
+}
+
+// reauthenticate has the connection authenticate again, with raw. One that is being made does so then: it may have begun with what was
+// withdrawn meanwhile.
+func (w *wire) reauthenticate(raw []byte) {
+	if w.conn == nil {
+		w.stale = raw
+		return
+	}
+	w.push(&relay.Request{Sink: reauthentication{w.lane.side, w.addr}}, raw)
 }
 
 // Data implements loop.Handler.

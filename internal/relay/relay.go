@@ -133,6 +133,8 @@ type Link interface {
 	OnOther(owner *Owner, f func(b []byte, last bool) (ready bool))
 	// OnLost has f called when the connection breaks, after its requests have failed.
 	OnLost(f func(err error))
+	// Lasts says that the client decides how long the link is used, and that the node takes AUTH over it while it owes nothing.
+	Lasts()
 	// Estrange says that the session changes the identity of the connection, which is no other session's after that.
 	Estrange()
 	// Release gives the link up: open for other sessions when it is in the state of a new connection and owes no reply, else
