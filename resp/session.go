@@ -73,6 +73,7 @@ type session struct {
 	silenced bool      // by CLIENT REPLY OFF: replies are thrown away
 	skips    bool      // by CLIENT REPLY SKIP: that of the next command is
 	pushes   []pushes  // that wait for replies
+	heldPush bool      // a connection is not read since too much waits
 
 	large relay.Link // carries the large command that is being read or answered; nil when there is none, or it is discarded
 }
@@ -194,6 +195,11 @@ func (s *session) readyFor(p *place) bool {
 		p.held = p.held || !ready
 		return ready
 	}
+	return s.takes()
+}
+
+// takes tells whether the session writes more to its client.
+func (s *session) takes() bool {
 	if s.gone || s.conn.Buffered() < s.front.allowed.replies {
 		return true
 	}
@@ -218,7 +224,8 @@ func (s *session) backpressure() {
 
 // advance writes the replies that have become due: all that are complete, and what there is of the one after them.
 func (s *session) advance() {
-	held := false
+	held := s.heldPush
+	s.heldPush = false
 	for s.first != nil && s.first.done {
 		p := s.first
 		s.first = p.next

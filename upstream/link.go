@@ -369,7 +369,7 @@ func (k *link) pass(b []byte, last bool) (ready bool) {
 		if other == nil && k.lane.tells() {
 			other, owner = k.lane.own.Push, k.lane.own.Owner
 		}
-		if other == nil || other(b, last) {
+		if other == nil || other(b, last) || r != nil { // one that is due may have to come before it
 			return true
 		}
 		k.resumeWith(owner)

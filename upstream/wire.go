@@ -132,7 +132,7 @@ func (w *wire) pushed(b []byte, last bool) {
 		}
 		return
 	}
-	if !own.Push(b, last) {
+	if !own.Push(b, last) && w.head == nil { // else what it is to stand behind may be a reply that comes over this very connection
 		w.hold(own.Owner)
 	}
 }
