@@ -245,3 +245,20 @@ func TestLanesAreBounded(t *testing.T) {
 	})
 	do(t, keep, "SET k v", ok)
 }
+
+// HELLO says that a client speaks with a cluster where the commands about it are answered so, and else not.
+func TestTheModeIsWhatIsDescribed(t *testing.T) {
+	for mode, addrs := range map[string][]string{
+		"standalone": {harness.NewRedis(t, harness.RedisOptions{}).Addr()},
+		"cluster":    harness.NewCluster(t, harness.ClusterOptions{}).Addrs(),
+	} {
+		c := newRelay(t, nil, addrs...).connect(t)
+		got := c.MustDo(t, "HELLO", "3")
+		if !strings.Contains(got, bulk("mode")+bulk(mode)) {
+			t.Errorf("HELLO of a %s: %q", mode, got)
+		}
+		if got := c.MustDo(t, "CLUSTER", "SLOTS"); (got[0] == '*') != (mode == "cluster") {
+			t.Errorf("CLUSTER SLOTS of a %s: %q", mode, got)
+		}
+	}
+}

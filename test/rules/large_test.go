@@ -144,3 +144,24 @@ func TestLargeCommandsOfManyKeys(t *testing.T) {
 		}
 	}
 }
+
+// A command that comes slowly holds nobody up, not those that go to the same node either.
+func TestALargeCommandHoldsNobodyUp(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	c, other := r.connect(t), r.connect(t)
+	command := harness.Command("SET", "k", strings.Repeat("x", 4<<20))
+	if err := c.Send(command[:3<<20]); err != nil {
+		t.Fatal(err)
+	}
+	await(t, redis, "cmd=NULL", 1) // it has begun to come
+	for range 10 {
+		send(t, other, "SET k v", "GET k", "MULTI", "GET k", "EXEC")
+		expect(t, other, ok, bulk("v"), ok, queued, "*1\r\n"+bulk("v"))
+	}
+	if err := c.Send(command[3<<20:]); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c, ok)
+	do(t, other, "STRLEN k", ":4194304\r\n")
+}

@@ -99,3 +99,28 @@ func TestConnectionsOfTheirOwnAuthenticateAgain(t *testing.T) {
 	read(t, subscriber2)
 	await(t, redis, "user=before", 0)
 }
+
+// Credentials that Redis refuses are complained of, and nobody is closed for that: what was right before may be right again.
+func TestRefusedCredentialsCloseNobody(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"user before on >secret ~* &* +@all", "user after on >secret ~* &* +@all"}})
+	var as credentials
+	as.set("before")
+	r := newRelayWith(t, nil, upstream.Options{Addresses: []string{redis.Addr()}, Credentials: as.get})
+	c, subscriber := r.connect(t), r.connect3(t)
+	do(t, c, "SET k v", ok)
+	send(t, subscriber, "SUBSCRIBE c")
+	read(t, subscriber)
+	as.set("nobody")
+	poll(t, func() error {
+		if n := r.stats(t).ReauthFailed; n < 2 {
+			return fmt.Errorf("%d were refused", n)
+		}
+		return nil
+	})
+	do(t, c, "GET k", bulk("v"))
+	redis.MustDo(t, "PUBLISH", "c", "text")
+	expect(t, subscriber, message(3, "message", "c", bulk("text")))
+	as.set("after")
+	await(t, redis, "user=before", 0)
+	do(t, c, "GET k", bulk("v"))
+}
