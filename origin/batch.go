@@ -26,64 +26,99 @@ type query struct {
 	again   bool // it has been tried again already
 }
 
-// roundTrip sends a transaction for each query, all at once, and then reads what comes:
+// roundTrip sends a transaction, all at once, and then reads what comes:
 //
 //	begin read only; set_config(…); [describe the query]; query; sync; commit; sync
 //
+// and for several queries
+//
+//	begin read only; set_config(…); savepoint; sync; query; sync; rollback to savepoint; query; sync; …; commit; sync
+//
 // The first time that a map is loaded over this connection, its query is described too, without what is wrapped round it: its
 // columns must have different names, and the types of its parameters are learnt. After an error the server skips to the next
-// sync, and the commit then rolls back: the connection survives, and so do the other queries, without another round trip.
+// sync, and what follows rolls back: the connection survives, and so do the other queries, without another round trip.
+//
+// It is one transaction, and not one for each query, for the sake of poolers. PgBouncer gives a server connection to the next client as
+// soon as a transaction has ended, also when it has passed on only a part of what comes after
+// (https://github.com/pgbouncer/pgbouncer/issues/759): the rest then goes to another server.
 //
 // The error says why the connection was lost, or could not be used.
 func (s *session) roundTrip(ctx context.Context, queries []*query, room *room) error {
-	b := batch{session: s, ctx: ctx, sent: make([]*exchange, 0, len(queries))}
+	fitting := make([]*query, 0, len(queries))
 	for _, q := range queries {
-		if !s.fits(q.m, q.params) {
-			q.answered = true
-			continue
+		if q.answered = !s.fits(q.m, q.params); !q.answered {
+			fitting = append(fitting, q)
 		}
-		if b.pipeline == nil {
-			b.pipeline = s.conn.StartPipeline(ctx)
-		}
-		b.load(q, room)
 	}
-	if b.pipeline == nil {
+	if len(fitting) == 0 {
 		return nil
 	}
+	b := batch{session: s, queries: fitting, pipeline: s.conn.StartPipeline(ctx), room: room}
+	b.send(ctx)
 	return b.run()
 }
 
 // batch is what goes over a connection in one round trip.
 type batch struct {
-	session   *session
-	ctx       context.Context
-	pipeline  *pgconn.Pipeline
-	sent      []*exchange
+	session  *session
+	queries  []*query
+	pipeline *pgconn.Pipeline
+	room     *room
+
+	opening   *exchange   // of the transaction; nil where it is a part of the only query's
+	exchanges []*exchange // of the queries
+	closing   *exchange
 	preparing map[string]bool // statements that this batch prepares: nobody knows yet whether that works
 }
 
-// exchange is one query's part of a batch: what to do with each result up to the first sync. A nil handler drops it.
+// exchange is a part of a batch that ends with a sync: what to do with each result before it. A nil handler drops it.
 type exchange struct {
-	query    *query
 	handlers []func(result any) error
+	named    bool // a statement was sent by name
+	err      error
 }
 
-// load sends the transaction of one query.
-func (b *batch) load(q *query, room *room) {
-	s, m := b.session, q.m
-	e := &exchange{query: q}
-	if len(b.sent) == 0 {
-		b.giveBack(e) // first of all, where no error can make the server skip it
-	}
-	b.sent = append(b.sent, e)
-	args := make([][]byte, len(m.args))
-	for i, capture := range m.args {
-		args[i] = q.params[capture]
-	}
+const (
+	timeoutQuery = "select set_config('statement_timeout', $1, true)"
+	savepoint    = "savepoint readthrough"
+	rollback     = "rollback to savepoint readthrough"
+)
 
-	b.pipeline.SendQueryParams("begin read only", nil, nil, nil, nil)
-	e.expect(nil)
-	b.query(e, settingsQuery, [][]byte{b.statementTimeout(m)}, nil)
+func (b *batch) send(ctx context.Context) {
+	left := untilDeadline(ctx)
+	opening := &exchange{}
+	b.giveBack(opening) // first of all, where no error can make the server skip it
+	b.command(opening, "begin read only")
+	timeout := b.queries[0].timeout(left)
+	b.query(opening, settingsQuery, [][]byte{milliseconds(timeout)}, nil)
+	if len(b.queries) > 1 {
+		b.command(opening, savepoint)
+		b.pipeline.SendPipelineSync()
+		b.opening = opening
+	}
+	for i, q := range b.queries {
+		e := opening
+		if b.opening != nil {
+			e = &exchange{}
+		}
+		if i > 0 {
+			b.command(e, rollback)
+		}
+		if own := q.timeout(left); own != timeout {
+			b.query(e, timeoutQuery, [][]byte{milliseconds(own)}, nil)
+		}
+		b.load(e, q)
+		b.pipeline.SendPipelineSync()
+		b.exchanges = append(b.exchanges, e)
+	}
+	b.closing = &exchange{}
+	b.command(b.closing, "commit")
+	b.pipeline.SendPipelineSync()
+}
+
+// load sends one query.
+func (b *batch) load(e *exchange, q *query) {
+	s, m := b.session, q.m
 	if s.checked[m] == nil {
 		b.pipeline.SendPrepare("", m.query, nil)
 		e.expect(func(result any) error {
@@ -95,25 +130,38 @@ func (b *batch) load(q *query, room *room) {
 			return nil
 		})
 	}
+	args := make([][]byte, len(m.args))
+	for i, capture := range m.args {
+		args[i] = q.params[capture]
+	}
 	q.planned = s.prepared[m.load] != nil
 	b.query(e, m.load, args, func(result any) (err error) {
-		q.value, err = m.read(result.(*pgconn.ResultReader), room)
+		q.value, err = m.read(result.(*pgconn.ResultReader), b.room)
 		return err
 	})
-	b.pipeline.SendPipelineSync()
-	b.pipeline.SendQueryParams("commit", nil, nil, nil, nil)
-	b.pipeline.SendPipelineSync()
 }
 
-// statementTimeout is the map's timeout, or what is left of the context where that is less, in milliseconds: the server's own clock
-// ends a query first, without another connection for a cancel request.
-func (b *batch) statementTimeout(m *Map) []byte {
-	left := m.Timeout
-	if deadline, ok := b.ctx.Deadline(); ok {
-		left = min(left, time.Until(deadline))
+func untilDeadline(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return maxTimeout
 	}
-	left += time.Millisecond - 1
-	return strconv.AppendInt(nil, max(1, left.Milliseconds()), 10)
+	return time.Until(deadline)
+}
+
+// timeout is the map's, or what is left where that is less: the server's own clock ends a query first, without another connection for a
+// cancel request.
+func (q *query) timeout(left time.Duration) time.Duration { return min(q.m.Timeout, left) }
+
+// milliseconds is a duration as PostgreSQL's settings take it, at least 1: 0 would be none.
+func milliseconds(d time.Duration) []byte {
+	return strconv.AppendInt(nil, max(1, (d+time.Millisecond-1).Milliseconds()), 10)
+}
+
+// command sends a statement without parameters and rows.
+func (b *batch) command(e *exchange, sql string) {
+	b.pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+	e.expect(nil)
 }
 
 func (e *exchange) expect(handler func(result any) error) { e.handlers = append(e.handlers, handler) }
@@ -128,7 +176,7 @@ func (b *batch) query(e *exchange, sql string, args [][]byte, handler func(resul
 		return
 	}
 	s.clock++
-	e.query.named = true
+	e.named = true
 	if statement == nil {
 		if b.preparing == nil {
 			b.preparing = map[string]bool{}
@@ -175,55 +223,76 @@ func (b *batch) giveBack(e *exchange) {
 // run sends the batch and hands out its results. All of them are read in any case, so that the connection can be used again; it is
 // closed where that is impossible.
 func (b *batch) run() error {
-	err := b.pipeline.Flush()
-	for _, e := range b.sent {
-		if err == nil {
-			err = b.read(e)
+	lost := b.pipeline.Flush()
+	if b.opening != nil && lost == nil {
+		lost = b.read(b.opening)
+	}
+	for i, q := range b.queries {
+		e := b.exchanges[i]
+		q.named = e.named
+		if lost == nil {
+			lost = b.read(e)
+			q.answered, q.err = lost == nil, e.err
+			if errors.As(lost, new(*pgproto3.ExceededMaxBodyLenErr)) {
+				q.answered, q.err = true, errTooLarge // the connection ends with it, and for the others
+			}
 		}
-		if !e.query.answered {
-			e.query.value, e.query.err = nil, err
+		switch {
+		case !q.answered:
+			q.err = lost
+		case b.opening != nil && b.opening.err != nil: // and all that followed failed
+			q.err, q.named = b.opening.err, b.opening.named
+		}
+	}
+	if lost == nil {
+		lost = b.read(b.closing)
+	}
+	for _, q := range b.queries {
+		// Of the errors of a commit one alone says something: that what was read may not hold together.
+		if q.answered && q.err == nil && isState(b.closing.err, stateSerializationFailure) {
+			q.err = b.closing.err
+		}
+		if q.err != nil {
+			q.value = nil
 		}
 	}
 	_ = b.pipeline.Close() // repeats the error
-	return err
+	return lost
 }
 
-// read takes the results of one query. Its error is the connection's.
+func isState(err error, code string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == code
+}
+
+// read takes results up to the next sync, and notes the first failure. Its own error is the connection's.
 func (b *batch) read(e *exchange) error {
-	q := e.query
-	for syncs := 0; syncs < 2; {
+	for {
 		result, err := b.pipeline.GetResults()
 		switch result := result.(type) {
 		case nil:
 			if err == nil {
-				err = errors.New("fewer results than statements")
+				return errors.New("fewer results than statements")
 			}
 		case *pgconn.PipelineSync:
-			syncs++
-			q.answered = true
+			return nil
 		default:
-			if syncs == 0 && q.err == nil {
-				q.err = e.handle(result)
+			if e.err == nil {
+				e.err = e.handle(result)
 			}
 			if rows, ok := result.(*pgconn.ResultReader); ok {
 				_, err = rows.Close()
 			}
 		}
 		var pgErr *pgconn.PgError
-		var tooLarge *pgproto3.ExceededMaxBodyLenErr
 		switch {
 		case err == nil:
-		case errors.As(err, &tooLarge): // the connection ends with it, and for the others
-			q.value, q.err, q.answered = nil, errTooLarge, true
-			return err
 		case !errors.As(err, &pgErr) || b.session.conn.IsClosed():
 			return err
-		case q.err == nil && (syncs == 0 || pgErr.Code == stateSerializationFailure):
-			// Of the errors of a commit that one alone says that what was read may not hold together.
-			q.value, q.err = nil, err
+		case e.err == nil:
+			e.err = err
 		}
 	}
-	return nil
 }
 
 // handle hands a result to its handler.

@@ -210,7 +210,7 @@ func TestTLS(t *testing.T) {
 	slow := query
 	slow.Query, slow.Timeout = "select pg_sleep(60)", 50*time.Millisecond
 	r = newResolver(t, Database{URL: static(pg.URL("postgres"))}, Options{}, slow)
-	expect(t, r, "k", "-ORIGINTIMEOUT map m: no answer in 50ms")
+	expectPrefix(t, r, "k", "-ORIGINTIMEOUT map m: no answer in 50ms") // a busy machine may not have connected by then
 
 	u, err := url.Parse(pg.URL("postgres"))
 	if err != nil {
@@ -218,7 +218,7 @@ func TestTLS(t *testing.T) {
 	}
 	u.RawQuery = "sslmode=verify-full" // without the authority
 	r = newResolver(t, Database{URL: static(u.String())}, Options{}, query)
-	expect(t, r, "k", "-ORIGINDOWN map m: cannot connect to origin main: x509: certificate signed by unknown authority")
+	expectPrefix(t, r, "k", "-ORIGINDOWN map m: cannot connect to origin main: x509: certificate signed by unknown authority")
 }
 
 func TestMistakesInSettings(t *testing.T) {

@@ -79,12 +79,12 @@ type Options struct {
 	Log       *zap.Logger
 	Observer  Observer
 
-	// MaxValue bounds what is read of a value, in bytes; a larger one is an error of its map. 64 MiB where 0.
+	// MaxValue bounds what is read of a value, in bytes; a larger one is an error of its map. 16 MiB where 0.
 	MaxValue int
 }
 
 const (
-	defaultMaxValue = 64 << 20
+	defaultMaxValue = 16 << 20
 
 	// settingsTimeout bounds reading the connection settings when a Resolver is made.
 	settingsTimeout = 10 * time.Second

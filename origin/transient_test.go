@@ -106,6 +106,8 @@ func (s *script) start(t *testing.T) {
 	t.Cleanup(func() { _ = l.Close(); running.Wait() })
 }
 
+var commandTags = map[string]string{"begin read only": "BEGIN", "commit": "COMMIT", savepoint: "SAVEPOINT", rollback: "ROLLBACK"}
+
 func (s *script) serve(conn net.Conn) {
 	b := pgproto3.NewBackend(conn, conn)
 	first, err := b.ReceiveStartupMessage()
@@ -152,23 +154,21 @@ func (s *script) serve(conn net.Conn) {
 			if message.ObjectType == 'S' {
 				b.Send(&pgproto3.ParameterDescription{})
 			}
-			if sql == "begin read only" || sql == "commit" {
+			if commandTags[sql] != "" {
 				b.Send(&pgproto3.NoData{})
 			} else {
 				b.Send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("v"), DataTypeOID: 25}}})
 			}
 		case *pgproto3.Execute:
 			switch sql {
-			case "begin read only":
-				b.Send(&pgproto3.CommandComplete{CommandTag: []byte("BEGIN")})
-			case "commit":
-				if s.commit != nil {
+			case "begin read only", "commit", savepoint, rollback:
+				if sql == "commit" && s.commit != nil {
 					if e := s.commit(s.queries.Load()); e != nil {
 						fatal = fail(e)
 						break
 					}
 				}
-				b.Send(&pgproto3.CommandComplete{CommandTag: []byte("COMMIT")})
+				b.Send(&pgproto3.CommandComplete{CommandTag: []byte(commandTags[sql])})
 			case settingsQuery:
 				b.Send(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 0")})
 			default:

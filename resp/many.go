@@ -24,7 +24,6 @@ type many struct {
 	missing []miss // of those looked at and not passed on, in the order of the keys
 	answers map[string]Answer
 	asked   int      // times that the origin has not answered yet
-	err     error    // the answer to the whole command, when all parts have come
 	told    [][]byte // keys of which a client that tracks its keys is told behind the reply not to keep them
 }
 
@@ -64,9 +63,6 @@ func (m *many) size() int { return len(m.raw) + len(m.mapped) }
 
 // asking tells whether the origin owes an answer.
 func (m *many) asking() bool { return m != nil && m.asked > 0 }
-
-// over tells whether it is decided what is answered, whatever comes yet.
-func (m *many) over() bool { return m != nil && m.err != nil }
 
 // free counts what is not kept any more.
 func (m *many) free(s *session) {
@@ -133,11 +129,6 @@ func (f *fanout) readThrough() {
 	switch {
 	case m.asking():
 		return
-	case m.err != nil:
-		if f.left == 0 {
-			f.refuse(m.err)
-		}
-		return
 	case p.begun && f.uneven:
 		s.kill(lostWithin)
 		return
@@ -146,6 +137,8 @@ func (f *fanout) readThrough() {
 	case f.uneven:
 		f.merged()
 		return
+	case f.left > 0 && !p.begun:
+		f.begin('*', len(f.order))
 	}
 	for f.next < len(f.order) {
 		if f.next == m.until && !f.look() {
@@ -259,15 +252,13 @@ func (f *fanout) answered(keys [][]byte, answers []Answer) {
 		held = held || f.parts[i].held
 		f.parts[i].held = false
 	}
-	if err := m.failed(); err != nil && p.begun {
+	switch err := m.failed(); {
+	case err == nil:
+		f.readThrough()
+	case p.begun:
 		s.kill(lostWithin)
-	} else if err != nil {
-		m.err = err
-		f.keep(-f.kept)
-		f.drop()
-		f.readThrough()
-	} else {
-		f.readThrough()
+	default: // all parts have come
+		f.refuse(err)
 	}
 	if held {
 		s.owner.Resume()
@@ -334,9 +325,6 @@ func (f *fanout) passPart() {
 	t := &f.parts[f.order[f.next]]
 	if !t.reply.enter() || !m.within && len(t.reply.rest()) <= len(nullBulk) {
 		return
-	}
-	if !p.begun {
-		f.begin('*', len(f.order))
 	}
 	element, _ := t.reply.next()
 	m.within = true

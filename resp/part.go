@@ -59,7 +59,7 @@ func (t *part) send() {
 // Reply implements relay.Sink.
 func (t *part) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
-	if s := f.place.session; s != nil && !f.many.over() && !t.failOpen(b) {
+	if s := f.place.session; s != nil && !t.failOpen(b) {
 		if r.Refused != nil {
 			if err := s.unvoided(r.Refused, b); err != nil {
 				t.failed = true
@@ -94,7 +94,7 @@ func (t *part) add(b []byte) {
 // Fail implements relay.Sink.
 func (t *part) Fail(_ *relay.Request, err error) {
 	f := t.fanout
-	if s := f.place.session; s == nil || f.many.over() || t.failOpen(appendError(nil, err)) {
+	if s := f.place.session; s == nil || t.failOpen(appendError(nil, err)) {
 		// nobody is to be told
 	} else if f.place.begun {
 		s.kill(lostWithin)

@@ -88,8 +88,12 @@ func TestWithoutHello(t *testing.T) {
 		switch {
 		case args[0] == "HELLO":
 			return "-ERR unknown command `HELLO`, with args beginning with: \r\n"
-		case args[0] == "AUTH" && len(args) == 2 && args[1] == "pw", args[0] == "CLIENT" && args[1] == "SETNAME", args[0] == "SET":
+		case args[0] == "AUTH" && len(args) == 2 && args[1] == "pw", args[0] == "CLIENT" && args[1] == "SETNAME":
 			return "+OK\r\n"
+		case args[0] == "EVALSHA" && args[1] == acquireScript.hash:
+			return "*1\r\n:4\r\n"
+		case args[0] == "EVALSHA" && args[1] == fillScript.hash:
+			return ":1\r\n"
 		case args[0] == "CLUSTER":
 			return "-ERR This instance has cluster support disabled\r\n"
 		case args[0] == "COMMAND":

@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"crypto/sha1" // as Redis's scripts have it
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -119,14 +121,18 @@ func (l *Leases) Fill(ctx context.Context, fills []lease.Fill) (accepted []bool,
 }
 
 func fillArgs(f *lease.Fill) []string {
-	found, fresh := "0", "0"
+	found, fresh, fingerprint := "0", "0", ""
 	if f.Found {
 		found = "1"
 	}
 	if f.Stale > 0 {
 		fresh = milliseconds(max(f.TTL-f.Stale, time.Millisecond))
+		sum := sha1.Sum(f.Value)
+		fingerprint = hex.EncodeToString(sum[:])
 	}
-	return []string{f.Grant.Token, found, rueidis.BinaryString(f.Value), milliseconds(max(f.TTL, time.Millisecond)), fresh, milliseconds(f.Missing)}
+	return []string{
+		f.Grant.Token, found, rueidis.BinaryString(f.Value), milliseconds(max(f.TTL, time.Millisecond)), fresh, milliseconds(f.Missing), fingerprint,
+	}
 }
 
 func readAccepted(reply rueidis.RedisResult, err error) (bool, error) {

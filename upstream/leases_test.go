@@ -254,6 +254,12 @@ func TestRenewal(t *testing.T) {
 	l.expect("of another value", replace(newer, r.Fingerprint), "false")
 	l.expect("which left", l.say(key, "GET", key), "newer")
 
+	// The value was filled in between a void and the write that it led.
+	put(time.Minute, time.Minute-time.Millisecond)
+	l.say(key, "SET", key, "newer")
+	eventually(t, 5*time.Second, "the mark is found out", func() bool { return renew("X", time.Minute).State == lease.Missing })
+	l.expect("the mark", l.say(key, "EXISTS", leaseOf(key)), "0")
+
 	// Somebody writes through a sidecar: the mark is gone.
 	put(time.Minute, time.Minute-time.Millisecond)
 	eventually(t, 5*time.Second, "past its time", func() bool { r = renew("F", time.Minute); return r.State == lease.Granted })

@@ -13,10 +13,11 @@ import (
 //
 //	L = t<token>                  somebody loads K and may fill it in; L expires when its time is over
 //	L = m                         K is known not to exist
-//	L = f<until>                  K was filled in by a sidecar, and is fresh until then
-//	L = r<deadline>:<token>       the same, and somebody replaces it, which nobody else does before the deadline
+//	L = f<until>:<sum>            K was filled in by a sidecar, with a value of that SHA-1, and is fresh until then
+//	L = r<deadline>:<sum>:<token> the same, and somebody replaces it, which nobody else does before the deadline
 //
-// Times are milliseconds of the node's clock. Whoever writes K by way of a sidecar removes L first, so that what was loaded before
+// Times are milliseconds of the node's clock. The sum is there because a fill may come between a write and the removal of L that
+// goes before it: the mark is then beside a value that it does not belong to. Whoever writes K by way of a sidecar removes L first, so that what was loaded before
 // can never be filled in after.
 
 // script is a Lua script, called by its hash and said in full where the node does not know it.
@@ -54,7 +55,7 @@ return {4}
 `)
 
 // fill: ARGV = token, 1 where there is a row, value, how long K lives, how long it is fresh (0: it is not replaced), how long it is
-// remembered that there is no row (0: not at all); in ms. Answers 1 where the lease was still there, and K absent.
+// remembered that there is no row (0: not at all), in ms; SHA-1 of the value, where it is fresh for a time. Answers 1 where the lease was still there, and K absent.
 var fillScript = newScript(`
 if redis.call('GET', KEYS[2]) ~= 't' .. ARGV[1] then return 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -72,7 +73,7 @@ if ARGV[2] == '1' then
   else
     local now = redis.call('TIME')
     local fresh = now[1] * 1000 + math.floor(now[2] / 1000) + ARGV[5]
-    redis.call('SET', KEYS[2], 'f' .. string.format('%.0f', fresh), 'PX', ARGV[4])
+    redis.call('SET', KEYS[2], 'f' .. string.format('%.0f', fresh) .. ':' .. ARGV[7], 'PX', ARGV[4])
   end
 else
   redis.call('DEL', KEYS[1])
@@ -95,24 +96,27 @@ return 0
 // it is fresh for so long, or somebody replaces it, or {granted, SHA-1 of the value}.
 var renewScript = newScript(`
 local lease = redis.call('GET', KEYS[2])
-local deadline, token
-if lease then deadline, token = string.match(lease, '^[fr](%d+):?(.*)$') end
+local deadline, sum, token
+if lease then deadline, sum, token = string.match(lease, '^[fr](%d+):(%x+):?(.*)$') end
 if not deadline then return {2} end
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 if token ~= ARGV[1] and tonumber(deadline) > now then return {3, tonumber(deadline) - now} end
 local value = redis.pcall('GET', KEYS[1])
-if type(value) ~= 'string' then return {2} end
-redis.call('SET', KEYS[2], 'r' .. string.format('%.0f', now + ARGV[2]) .. ':' .. ARGV[1], 'KEEPTTL')
-return {4, redis.sha1hex(value)}
+if type(value) ~= 'string' or redis.sha1hex(value) ~= sum then
+  redis.call('DEL', KEYS[2])
+  return {2}
+end
+redis.call('SET', KEYS[2], 'r' .. string.format('%.0f', now + ARGV[2]) .. ':' .. sum .. ':' .. ARGV[1], 'KEEPTTL')
+return {4, sum}
 `)
 
 // replace: ARGV as of fill, and the SHA-1 of the value that renew has seen. Answers 1 where K holds that still, and the right is there.
 var replaceScript = newScript(`
 local lease = redis.call('GET', KEYS[2])
-if not lease or string.match(lease, '^r%d+:(.*)$') ~= ARGV[1] then return 0 end
+if not lease or string.match(lease, '^r%d+:%x+:(.*)$') ~= ARGV[1] then return 0 end
 local value = redis.pcall('GET', KEYS[1])
-if type(value) ~= 'string' or redis.sha1hex(value) ~= ARGV[7] then
+if type(value) ~= 'string' or redis.sha1hex(value) ~= ARGV[8] then
   redis.call('DEL', KEYS[2])
   return 0
 end

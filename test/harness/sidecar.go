@@ -25,6 +25,8 @@ type SidecarOptions struct {
 
 	// Plain runs a program without the race detector also where the caller has it, for tests that measure.
 	Plain bool
+	// Binary is the path of a program to run instead of the one that is built from this module.
+	Binary string
 
 	Args []string // more arguments of "sidecar run"
 	Env  []string // more "NAME=value"
@@ -32,12 +34,13 @@ type SidecarOptions struct {
 
 // Sidecar is a running sidecar.
 type Sidecar struct {
-	*Process
+	*Process // replaced by Restart
 
 	// StartTime is how long it took from its start until it was ready.
 	StartTime time.Duration
 
 	options SidecarOptions
+	binary  string
 	ports   []port
 	dir     folder
 }
@@ -77,11 +80,12 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 	if o.Plain {
 		build = func(ctx context.Context) (string, error) { return buildSidecar(ctx, &plainBinary) }
 	}
-	binary, err := build(ctx)
-	if err != nil {
-		return nil, err
+	s := &Sidecar{options: o, binary: o.Binary}
+	if s.binary == "" {
+		if s.binary, err = build(ctx); err != nil {
+			return nil, err
+		}
 	}
-	s := &Sidecar{options: o}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -104,21 +108,33 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 	if err := s.WriteConfig(o.Config); err != nil {
 		return nil, err
 	}
+	return s, s.start(ctx)
+}
+
+// start runs the program and waits until it is ready.
+func (s *Sidecar) start(ctx context.Context) error {
 	started := time.Now()
-	s.Process, err = StartProcess(ProcessOptions{
-		Path: binary,
-		Args: append([]string{"run", "--config", s.ConfigFile()}, o.Args...),
+	p, err := StartProcess(ProcessOptions{
+		Path: s.binary,
+		Args: append([]string{"run", "--config", s.ConfigFile()}, s.options.Args...),
 		Dir:  s.dir.path,
-		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}, o.Env...),
+		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}, s.options.Env...),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := awaitReady(ctx, s.Process, func() error { return s.ready(ctx) }); err != nil {
-		return nil, err
+	s.Process = p
+	if err := awaitReady(ctx, p, func() error { return s.ready(ctx) }); err != nil {
+		return err
 	}
 	s.StartTime = time.Since(started)
-	return s, nil
+	return nil
+}
+
+// Restart kills the sidecar if it runs and starts it again with the same configuration at the same addresses.
+func (s *Sidecar) Restart(ctx context.Context) error {
+	s.Kill()
+	return s.start(ctx)
 }
 
 // NewSidecar is StartSidecar for tests. The package's TestMain calls [Main].

@@ -293,7 +293,10 @@ func TestStartsAlone(t *testing.T) {
 	if got := c.MustDo(t, "SET", "k", "v"); !strings.HasPrefix(got, "-UPSTREAMDOWN ") {
 		t.Errorf("SET answers %q", got)
 	}
-	if got := c.MustDo(t, "GET", "user:7"); !strings.HasPrefix(got, "-UPSTREAMDOWN ") {
+	if got := c.MustDo(t, "GET", "unmapped"); !strings.HasPrefix(got, "-UPSTREAMDOWN ") {
+		t.Errorf("GET answers %q", got)
+	}
+	if got := c.MustDo(t, "GET", "user:7"); !strings.HasPrefix(got, "-ORIGINDOWN map user: ") { // which would do without Redis
 		t.Errorf("GET answers %q", got)
 	}
 	_, body, err := fetch(t.Context(), s, "/readyz?verbose")
@@ -321,7 +324,7 @@ func TestStartsAlone(t *testing.T) {
 	if _, body, err = fetch(t.Context(), s, "/metrics"); err != nil {
 		t.Fatal(err)
 	}
-	containsAll(t, body, `readthrough_origin_up{origin="main"} 0`)
+	containsAll(t, body, `readthrough_origin_up{origin="main"} 0`, `readthrough_origin_breaker_open{origin="main"} 0`)
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}

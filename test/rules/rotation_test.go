@@ -112,7 +112,7 @@ func TestRefusedCredentialsCloseNobody(t *testing.T) {
 	read(t, subscriber)
 	as.set("nobody")
 	poll(t, func() error {
-		if n := r.stats(t).ReauthFailed; n < 2 {
+		if n := r.Stats(t).ReauthFailed; n < 2 {
 			return fmt.Errorf("%d were refused", n)
 		}
 		return nil

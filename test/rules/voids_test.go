@@ -1,9 +1,12 @@
 package rules
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"fmt"
+	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -453,4 +456,47 @@ func TestAVoidDoesNotUseUpClientCaching(t *testing.T) {
 	do(t, c, "EVAL return(redis.call('GET',KEYS[1])) 1 map:k", bulk("v"))
 	redis.MustDo(t, "SET", "map:k", "w")
 	untilIn(t, c, "map:k")
+}
+
+// forgetful is an origin that does not mind writes.
+type forgetful struct{ *origin }
+
+func (forgetful) Forget([]byte) {}
+
+// At steady state a write with its void allocates as little as without.
+func TestVoidsAllocateNothing(t *testing.T) {
+	w := newWorld(t, forgetful{newOrigin()}, harness.ClusterOptions{})
+	for _, protocol := range []string{"2", "3"} {
+		c := w.connect(t)
+		c.MustDo(t, "HELLO", protocol)
+		var commands []string
+		var answer []byte
+		for i := range 50 {
+			commands = append(commands, fmt.Sprint("SET map:", i, " value"), fmt.Sprint("EXPIRE map:", i, " 100"))
+			answer = append(answer, ok+":1\r\n"...)
+		}
+		batch, got := pipeline(commands...), make([]byte, len(answer))
+		round := func() {
+			if _, err := c.Write(batch); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c.Conn, got); err != nil || !bytes.Equal(got, answer) {
+				t.Fatalf("%v, %q", err, got)
+			}
+		}
+		for range 100 { // to its steady state
+			round()
+		}
+		const rounds = 500
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range rounds {
+			round()
+		}
+		runtime.ReadMemStats(&after)
+		// What runs beside, such as discovery and timers, allocates a little, whatever the number of commands.
+		if n := after.Mallocs - before.Mallocs; n > rounds*uint64(len(commands))/20 {
+			t.Errorf("RESP%s: %d allocations for %d writes", protocol, n, rounds*len(commands))
+		}
+	}
 }
