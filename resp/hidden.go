@@ -27,10 +27,10 @@ func (s *session) namesLease(info *command.Info, large bool) bool {
 
 // refuseLease refuses the command just framed. Within a transaction that is an error which EXEC aborts for.
 func (s *session) refuseLease(info *command.Info, large bool) bool {
-	s.discardLarge(large)
 	if t := s.transaction; t != nil && t.multi {
-		return t.refuse(info, errLeaseKey)
+		return t.refuse(info, errLeaseKey, large)
 	}
+	s.discardLarge(large)
 	s.front.take(s, info).fail(errLeaseKey)
 	return true
 }
