@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 )
 
 // Failover modes, as CLUSTER FAILOVER has them.
@@ -113,24 +112,13 @@ func (m *Migration) Finish(ctx context.Context) error {
 		return err
 	}
 	masters = slices.DeleteFunc(masters, func(n *Redis) bool { return n == m.From || n == m.To })
-	// What a node had told the others before can reach one of them after this has, and undo it there: then it is told once more.
-	for attempt := 1; ; attempt++ {
-		for _, n := range append([]*Redis{m.To, m.From}, masters...) {
-			if err := m.setSlot(ctx, n, "NODE", m.To.id); err != nil {
-				return err
-			}
-		}
-		soon, cancel := context.WithTimeout(ctx, agreeTime)
-		err := m.cluster.WaitAgreed(soon)
-		cancel()
-		if err == nil || attempt == 5 || !errors.Is(err, context.DeadlineExceeded) {
+	for _, n := range append([]*Redis{m.To, m.From}, masters...) {
+		if err := m.setSlot(ctx, n, "NODE", m.To.id); err != nil {
 			return err
 		}
 	}
+	return m.cluster.WaitAgreed(ctx)
 }
-
-// agreeTime is how long nodes may take to hear of a slot's new owner.
-const agreeTime = 10 * time.Second
 
 // Cancel ends the migration where it stands: the slot stays with From, as do the keys that were not moved.
 func (m *Migration) Cancel(ctx context.Context) error {
