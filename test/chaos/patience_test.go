@@ -78,8 +78,8 @@ func TestConnectionsOfTheirOwnGoToTheNextMaster(t *testing.T) {
 // What waits for a connection to be made counts as memory in use, whichever connection that is, and is bounded.
 func TestWhatWaitsForANodeIsCounted(t *testing.T) {
 	const bound = 32 << 20
-	for name, test := range map[string]struct{ clients, size int }{
-		"shared": {100, 900 << 10}, "of its own": {100, 2 << 20}, "many small ones": {600, 50 << 10},
+	for name, test := range map[string]struct{ clients, commands, size int }{
+		"shared": {100, 3, 900 << 10}, "of its own": {100, 2, 2 << 20}, "many small ones": {1500, 4, 50 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, p, _ := bentRelay(t, upstream.Options{})
@@ -92,7 +92,7 @@ func TestWhatWaitsForANodeIsCounted(t *testing.T) {
 			command := harness.Command("SET", "k", strings.Repeat("x", test.size))
 			for _, c := range clients {
 				go func() {
-					for range 1 + (2<<20)/test.size {
+					for range test.commands {
 						if c.Send(command) != nil {
 							return
 						}
