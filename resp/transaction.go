@@ -27,6 +27,7 @@ type transaction struct {
 	starting bool  // MULTI is on its way
 	multi    bool  // between MULTI and EXEC
 	refused  bool  // a command was refused here, so that EXEC has to abort
+	aborts   bool  // Redis has refused one, and aborts by itself
 	unkept   bool  // the text is not kept any more, so that it cannot be said again
 	caching  bool  // CLIENT CACHING went before MULTI, and holds until EXEC
 	ending   bool  // EXEC, DISCARD or UNWATCH is on its way
@@ -48,6 +49,9 @@ type entry struct {
 	slot  int
 	place *place // nil once it is answered
 	due   bool   // the link owes the reply
+	exec  bool
+	// queues says that Redis either queues the command, or refuses it and aborts EXEC. It does neither with one that it answers at once.
+	queues bool
 }
 
 // entrySize and keySize are what a command and a key take beside their bytes.
@@ -147,6 +151,9 @@ func (t *transaction) before(info *command.Info) bool {
 func (t *transaction) inside(info *command.Info, large bool) bool {
 	s := t.s
 	at, keyed := relay.AnyNode, false
+	if info != nil && info.Action == command.ActionExec && !info.ArityOK(s.commands.N) { // Redis ends the transaction
+		t.ending, t.multi = true, false
+	}
 	if info != nil && info.ArityOK(s.commands.N) {
 		switch info.Action {
 		case command.ActionExec:
@@ -230,7 +237,7 @@ func (t *transaction) exec(info *command.Info) bool {
 	}
 	t.cancel()
 	switch {
-	case t.refused:
+	case t.refused, t.aborts:
 		s.front.take(s, info).fail(errExecAbort)
 	case s.voided.err != nil:
 		s.front.take(s, info).fail(errUnvoided(s.voided.err))
@@ -364,7 +371,12 @@ func (t *transaction) take(info *command.Info, at int, raw []byte) *place {
 		raw = nil
 	}
 	p := t.place(info, at, len(t.text))
-	t.text = append(t.text, entry{bytes.Clone(raw), at, p, true})
+	e := entry{raw: bytes.Clone(raw), slot: at, place: p, due: true, queues: true}
+	if info != nil && info.ArityOK(t.s.commands.N) {
+		e.exec = info.Action == command.ActionExec
+		e.queues = info.Flags.Has(command.FlagNoMulti) || info.Action != command.ActionMulti && info.Action != command.ActionWatch
+	}
+	t.text = append(t.text, e)
 	t.hold(len(raw) + entrySize)
 	return p
 }
@@ -421,12 +433,17 @@ func (t *transaction) reply(p *place, index int, b []byte, first, last bool) (ke
 		}
 		return true
 	case index >= 0:
-		t.text[index].place = nil
-	}
-	if index >= 0 && t.changed && isExec(p.info) { // DISCARD went in its place
-		t.over(t.clean)
-		p.answer(t.nothing(), true)
-		return true
+		e := &t.text[index]
+		e.place = nil
+		if t.changed && e.exec { // DISCARD went in its place
+			if t.over(t.clean); t.aborts {
+				p.fail(errExecAbort)
+			} else {
+				p.answer(t.nothing(), true)
+			}
+			return true
+		}
+		t.aborts = t.aborts || first && !t.clean && e.queues
 	}
 	if last && t.ending && t.due == 0 {
 		t.over(t.clean)
@@ -498,15 +515,12 @@ func (t *transaction) reopen(link relay.Link) {
 		e.due = true
 		t.due++
 		raw := e.raw
-		if t.changed && isExec(e.place.info) {
+		if t.changed && e.exec {
 			raw = discardText
 		}
 		link.Send(&e.place.Request, raw)
 	}
 }
-
-// isExec tells whether a command, which nobody may know, is EXEC.
-func isExec(info *command.Info) bool { return info != nil && info.Action == command.ActionExec }
 
 // fail gives up the text. What waits to be said again is answered with an error.
 func (t *transaction) fail(err error) {

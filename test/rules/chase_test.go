@@ -105,6 +105,40 @@ func TestAChannelIsLeftWhileItsSlotIsNotServed(t *testing.T) {
 	silent(t, c)
 }
 
+// A session whose channel waits for its slot is a subscriber all the same, and one that has so many channels.
+func TestAChannelThatWaitsForItsSlotCounts(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	for _, protocol := range []int{2, 3} {
+		channel, second := fmt.Sprintf("c%d", protocol), fmt.Sprintf("d%d", protocol)
+		c := w.connect(t)
+		if protocol == 3 {
+			c = w.connect3(t)
+		}
+		owner := w.master(t, channel)
+		send(t, c, "SSUBSCRIBE "+channel)
+		expect(t, c, message(protocol, "ssubscribe", channel, ":1\r\n"))
+		for _, command := range []string{"SET " + second + " v", "SSUBSCRIBE " + second} {
+			before := rejected(t, owner, "ssubscribe")
+			served := w.unserved(t, channel)
+			refused(t, owner, "ssubscribe", before+3)
+			send(t, c, command)
+			refused(t, owner, "ssubscribe", rejected(t, owner, "ssubscribe")+1)
+			served()
+			switch {
+			case strings.HasPrefix(command, "SSUBSCRIBE"):
+				expect(t, c, message(protocol, "ssubscribe", second, ":2\r\n"))
+			case protocol == 3: // which lets a subscriber do anything
+				expect(t, c, ok)
+			default:
+				if got := read(t, c); !strings.HasPrefix(got, "-ERR Can't execute 'set': only ") {
+					t.Errorf("%q", got)
+				}
+			}
+			poll(t, func() error { return w.subscribed(t, channel) })
+		}
+	}
+}
+
 // Nodes that each say that the other one serves a slot are not asked as fast as they answer.
 func TestRedirectsArePaced(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})

@@ -139,7 +139,6 @@ func TestKeysOfOtherNodesAbortATransaction(t *testing.T) {
 	keys := w.keysOfAll(t, "k")
 	c := w.connect(t)
 	const crossSlot = "-CROSSSLOT Keys in request don't hash to the same slot\r\n"
-	const aborted = "-EXECABORT Transaction discarded because of previous errors.\r\n"
 	send(t, c, "MULTI", "SET "+keys[0]+" v", "SET "+keys[1]+" v", "GET "+keys[0], "EXEC", "EXISTS "+keys[0])
 	expect(t, c, ok, queued, crossSlot, queued, aborted, ":0\r\n")
 	send(t, c, "WATCH "+keys[0], "WATCH "+keys[1], "MULTI", "SET "+keys[2]+" v", "EXEC", "EXISTS "+keys[2])
@@ -255,7 +254,7 @@ func TestATransactionAndAFailover(t *testing.T) {
 	if err := w.cluster.Failover(t.Context(), replicas[0], harness.Takeover); err != nil {
 		t.Fatal(err)
 	}
-	do(t, c, "EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n")
+	do(t, c, "EXEC", aborted)
 	do(t, c, "GET {t}k", "$1\r\nv\r\n")
 	send(t, c, "MULTI", "SET {t}k w", "EXEC")
 	expect(t, c, ok, queued, "*1\r\n+OK\r\n")
@@ -288,4 +287,73 @@ func TestAnUnknownCommandInATransactionOfChangedKeys(t *testing.T) {
 	w.move(t, "{slot}k")
 	send(t, c, "MULTI", "SET {slot}k v", "NOSUCHCOMMAND", "DISCARD", "PING")
 	expect(t, c, ok, queued, unknown, ok, "+PONG\r\n")
+}
+
+// A command that Redis refuses aborts a transaction, also one whose watched keys count as changed. One that Redis answers at once, and
+// does not queue, does not abort it.
+func TestARefusedCommandAbortsATransactionOfChangedKeys(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	const (
+		arity  = "-ERR wrong number of arguments for 'get' command\r\n"
+		nested = "-ERR MULTI calls can not be nested\r\n"
+		null   = "*-1\r\n"
+	)
+	tags := 0
+	for _, test := range []struct {
+		commands, replies []string // between MULTI and EXEC
+		exec, want        string
+	}{
+		{[]string{"SET %s v", "GET"}, []string{queued, arity}, "EXEC", aborted},
+		{[]string{"GET", "SET %s v"}, []string{arity, queued}, "EXEC", aborted},
+		{[]string{"SET %s v", "MULTI"}, []string{queued, nested}, "EXEC", null},
+		{[]string{"SET %s v"}, []string{queued}, "EXEC", null},
+		{
+			[]string{"SET %s v"}, []string{queued},
+			"EXEC now", "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n",
+		},
+	} {
+		for _, pipelined := range []bool{false, true} {
+			tags++
+			key := fmt.Sprintf("{%d}k", tags)
+			c := w.connect(t)
+			do(t, c, "WATCH "+key, ok)
+			w.move(t, key)
+			commands, replies := []string{"MULTI"}, []string{ok}
+			for i, command := range test.commands {
+				commands = append(commands, strings.Replace(command, "%s", key, 1))
+				replies = append(replies, test.replies[i])
+			}
+			commands, replies = append(commands, test.exec, "EXISTS "+key), append(replies, test.want, ":0\r\n")
+			if pipelined {
+				send(t, c, commands...)
+				expect(t, c, replies...)
+				continue
+			}
+			for i, command := range commands {
+				do(t, c, command, replies[i])
+			}
+		}
+	}
+}
+
+// A write of which the sidecar has to know the keys, and cannot, is refused, and aborts the transaction that it is in.
+func TestAWriteWithHiddenKeysIsRefused(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, newOrigin(), redis.Addr())
+	c := r.connect(t)
+	const hidden = "-ERR this command is larger than 4 MiB, and its keys stand behind its large arguments: put them first, or send several commands\r\n"
+	write := "MSET k " + strings.Repeat("x", 5<<20) + " map:k v"
+	send(t, c, write, "MULTI", "DEL k", write, "EXEC", "EXISTS k map:k")
+	expect(t, c, hidden, ok, queued, hidden, aborted, ":0\r\n")
+}
+
+// An EXEC with arguments ends the transaction: what comes after it is none of it.
+func TestAWrongExecEndsATransaction(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	r := newRelay(t, nil, redis.Addr())
+	for _, c := range []*harness.Conn{harness.NewConn(t, redis.Addr()), r.connect(t)} {
+		send(t, c, "MULTI", "EXEC now", "SET k v", "MULTI", "GET k", "EXEC", "EXEC", "DEL k")
+		expect(t, c, ok, "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n",
+			ok, ok, queued, "*1\r\n"+bulk("v"), "-ERR EXEC without MULTI\r\n", ":1\r\n")
+	}
 }

@@ -118,6 +118,31 @@ var ways = []struct {
 		want: []string{ok, bulk("loaded"), ok, queued, "*1\r\n+OK\r\n"}, keys: []string{"map:k"}, last: "SET", apart: true,
 	},
 	{
+		name: "in a transaction, with a large argument", send: []string{"MULTI", "SET map:{a}1 " + strings.Repeat("x", 2<<20), "DEL map:{a}2", "EXEC"},
+		want: []string{ok, queued, queued, "*2\r\n+OK\r\n:0\r\n"}, keys: []string{"map:{a}1", "map:{a}2"}, apart: true,
+	},
+	{
+		name: "in a transaction, with keys behind a large argument", send: []string{"MULTI", "MSET {a}1 " + strings.Repeat("x", 2<<20) + " map:{a}2 v", "EXEC"},
+		want: []string{ok, queued, "*1\r\n+OK\r\n"}, keys: []string{"map:{a}2"}, last: "MSET", apart: true,
+	},
+	{
+		name: "in a transaction that is too long to be kept",
+		send: []string{
+			"MULTI", "DEL map:{a}1", "SET {a}2 " + strings.Repeat("x", 900<<10), "SET {a}3 " + strings.Repeat("x", 900<<10),
+			"SET {a}4 " + strings.Repeat("x", 900<<10), "SET {a}5 " + strings.Repeat("x", 900<<10), "SET {a}6 " + strings.Repeat("x", 900<<10), "DEL map:{a}7", "EXEC",
+		},
+		want: []string{ok, queued, queued, queued, queued, queued, queued, queued, "*7\r\n:0\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n:0\r\n"},
+		keys: []string{"map:{a}1", "map:{a}7"}, apart: true,
+	},
+	{
+		name: "behind a transaction with a wrong EXEC", send: []string{"MULTI", "EXEC now", "SET map:k v"},
+		want: []string{ok, "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n", ok}, keys: []string{"map:k"}, last: "SET",
+	},
+	{
+		name: "blocking, with many keys", setup: []string{"RPUSH map:{a}2 v"}, send: []string{"BLPOP {a}1" + strings.Repeat("x", 2<<20) + " map:{a}2 0"},
+		want: []string{"*2\r\n" + bulk("map:{a}2") + bulk("v")}, keys: []string{"map:{a}2"}, last: "BLPOP", apart: true,
+	},
+	{
 		name: "blocking", setup: []string{"RPUSH {a}1 v"}, send: []string{"BLMOVE {a}1 map:{a}2 LEFT RIGHT 0"},
 		want: []string{bulk("v")}, keys: []string{"map:{a}2"}, last: "BLMOVE", apart: true,
 	},
