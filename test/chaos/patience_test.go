@@ -115,7 +115,7 @@ func TestWhatWaitsForANodeIsCounted(t *testing.T) {
 				}
 				return nil
 			})
-			if most > bound+bound/2 { // buffers grow by more than what comes
+			if most > 3*bound { // much may come in one turn, and buffers grow by more than comes
 				t.Errorf("%d bytes were held", most)
 			}
 		})
