@@ -69,8 +69,17 @@ func (w *world) exercised(t *testing.T) {
 		{"loads that found a row", "readthrough_loads_total", `outcome="found"`},
 		{"loads that found none", "readthrough_loads_total", `outcome="none"`},
 		{"joined loads", "readthrough_loads_joined_total", ""},
+		{"waiters that started over", "readthrough_loads_started_over_total", ""},
+		{"leases granted", "readthrough_leases_total", `outcome="granted"`},
+		{"leases of another pod waited for", "readthrough_leases_total", `outcome="waits"`},
+		{"values found by an acquire", "readthrough_leases_total", `outcome="hit"`},
+		{"missing rows remembered", "readthrough_leases_total", `outcome="missing"`},
+		{"loads while a slot moves", "readthrough_leases_total", `outcome="moving"`},
 		{"fills stored", "readthrough_fills_total", `outcome="stored"`},
 		{"fills refused", "readthrough_fills_total", `outcome="refused"`},
+		{"fills that there is no row", "readthrough_fills_total", `outcome="missing"`},
+		{"values renewed", "readthrough_renewals_total", `outcome="stored"`},
+		{"voids settled after their writes", "readthrough_voids_settled_total", ""},
 		{"redirects", "readthrough_upstream_redirects_total", ""},
 	} {
 		n := total.sum(f.name, f.label)
