@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -71,7 +72,7 @@ func findOut(t *testing.T, p profile, binary string, within time.Duration) (took
 			t.Error(err)
 		}
 		if len(r.found) > 0 {
-			return took, r.found[0].String()
+			return took, fmt.Sprintf("seed %d: %s", seed, r.found[0])
 		}
 		if t.Failed() || took > within {
 			return took, ""
