@@ -46,7 +46,7 @@ func TestMutations(t *testing.T) {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
-			if took, found := findOut(t, m.profile(), m.build(t), time.Minute); found == "" {
+			if took, found := findOut(t, m.profile(), m.build(t), 2*time.Minute); found == "" {
 				t.Errorf("it was not found out within %v", took)
 			} else {
 				t.Logf("found out after %v: %s", took, found)

@@ -109,6 +109,7 @@ func overtaken() profile {
 // remarked has values renewed between the write that was set before its commit and that.
 func remarked() profile {
 	p := overtaken()
+	p.readers = 24
 	p.wireReplies = manner{chance: 0.7, upTo: 150 * time.Millisecond}
 	return p
 }
