@@ -10,6 +10,8 @@ TOOL := $(GO) tool -modfile=test/tools/go.mod
 TESTFLAGS ?=
 # How long "make fuzz" runs each target.
 FUZZTIME ?= 30s
+# How long "make checker" runs. CHECKER_SEED is the seed of its first round; without it there is a new one.
+CHECKER ?= 10m
 # What "make bench" and "make demo" are given, such as BENCHFLAGS="-rounds 5".
 BENCHFLAGS ?=
 DEMOFLAGS ?=
@@ -44,6 +46,11 @@ test-long: ## Everything at full length: long tests, then each fuzz target for F
 fuzz: ## Each fuzz target for FUZZTIME (30s)
 	@test/deps.sh go redis postgres
 	test/fuzz.sh $(FUZZTIME)
+
+.PHONY: checker
+checker: ## Many clients, delays and faults for CHECKER (10m), and whether a stale value was read; CHECKER_SEED repeats decisions
+	@test/deps.sh go gcc redis postgres
+	CHECKER=$(CHECKER) $(GO) test -race -count=1 -timeout 0 -v -run '^TestProtocol$$' $(TESTFLAGS) ./test/checker
 
 .PHONY: lint
 lint: ## Linters, formatting and the syntax of scripts; the first run builds golangci-lint (minutes)

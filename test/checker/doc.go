@@ -47,8 +47,9 @@
 //
 // # How it is run
 //
-// "make test" runs a short one, "make checker" a long one. CHECKER is how long (10m), CHECKER_SEED the first round's seed; each
-// round prints its own. A seed gives each client and each fault the same decisions again; how they interleave is up to the machine.
+// "make test" runs a short one, "make test-long" five minutes and "make checker" as long as CHECKER says. CHECKER_SEED is the first round's
+// seed; each round prints its own. A seed gives each client and each fault the same decisions again; how they interleave is up to the machine.
 //
-// The mutations are sidecars in which one rule of the protocol is broken on purpose: the checker must find each of them out.
+// The mutations are sidecars in which one rule of the protocol is broken on purpose: the checker must find each of them out, under a load
+// that makes it likely, and nothing wrong with the sidecar as it is under the same load.
 package checker

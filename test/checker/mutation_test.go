@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func TestMutations(t *testing.T) {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
-			if took, found := findOut(t, m.profile(), m.build(t), time.Minute); found == "" {
+			if took, found := findOut(t, m.profile(), m.build(t), 2*time.Minute); found == "" {
 				t.Errorf("it was not found out within %v", took)
 			} else {
 				t.Logf("found out after %v: %s", took, found)
@@ -71,7 +72,7 @@ func findOut(t *testing.T, p profile, binary string, within time.Duration) (took
 			t.Error(err)
 		}
 		if len(r.found) > 0 {
-			return took, r.found[0].String()
+			return took, fmt.Sprintf("seed %d: %s", seed, r.found[0])
 		}
 		if t.Failed() || took > within {
 			return took, ""

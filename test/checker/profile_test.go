@@ -54,7 +54,7 @@ var (
 func everything() profile {
 	return profile{
 		readers: 8, writers: 3, pauseRead: 8 * time.Millisecond, pauseWrite: 60 * time.Millisecond,
-		kinds: []*kind{deleted, set, early}, tags: 3, keys: 2, ttl: 500 * time.Millisecond,
+		kinds: []*kind{deleted, set, early}, tags: 3, keys: 2, ttl: 30 * time.Millisecond,
 		wireRequests:   manner{chance: 0.1, upTo: 20 * time.Millisecond, split: 0.3},
 		wireReplies:    manner{chance: 0.1, upTo: 20 * time.Millisecond},
 		scriptRequests: manner{chance: 0.3, upTo: 40 * time.Millisecond, split: 0.3},
@@ -109,7 +109,8 @@ func overtaken() profile {
 // remarked has values renewed between the write that was set before its commit and that.
 func remarked() profile {
 	p := overtaken()
-	p.wireReplies = manner{chance: 0.5, upTo: 60 * time.Millisecond}
+	p.readers = 24
+	p.wireReplies = manner{chance: 0.7, upTo: 150 * time.Millisecond}
 	return p
 }
 

@@ -60,7 +60,7 @@ func (w *world) busy(ctx context.Context, nodes *nodes, keys []*key) error {
 	return nil
 }
 
-// left judges what Redis is left with for a key, and removes it.
+// left judges what Redis is left with for a key, and removes it and what was beside it.
 func (r *run) left(ctx context.Context, nodes *nodes, k *key) error {
 	value, err := nodes.do(ctx, "GET", k.name)
 	if err != nil {
@@ -80,7 +80,7 @@ func (r *run) left(ctx context.Context, nodes *nodes, k *key) error {
 	case mark.Str == "m":
 		r.found = append(r.found, k.holds(0, "the mark that there is no row")...)
 	}
-	for _, name := range []string{k.name, leaseKey(k.name)} {
+	for _, name := range []string{k.name, leaseKey(k.name), k.other()} {
 		if _, err := nodes.do(ctx, "UNLINK", name); err != nil {
 			return err
 		}

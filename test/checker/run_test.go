@@ -135,6 +135,8 @@ func (w *world) round(t *testing.T, seed uint64, length time.Duration) *run {
 func (r *run) judge(ctx context.Context) {
 	for _, w := range r.waits {
 		r.found = append(r.found, w.judge(answerWithin)...)
+		const slowest = "the slowest answer, ms"
+		r.counts[slowest] = max(r.counts[slowest], int(w.via.awake(w.began, w.took).Milliseconds()))
 	}
 	nodes := r.world.dial()
 	defer nodes.close()

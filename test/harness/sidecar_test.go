@@ -74,3 +74,22 @@ func TestSidecarThatCannotStartSaysWhy(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 }
+
+func TestSidecarRestart(t *testing.T) {
+	redis := NewRedis(t, RedisOptions{})
+	s := NewSidecar(t, SidecarOptions{Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%q]}\n", redis.Addr())})
+	first, before := s.Process, NewConn(t, s.Addr())
+	before.MustDo(t, "SET", "k", "v")
+	if err := s.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if first.Running() || first.Pid() == s.Pid() {
+		t.Error("the first process runs still")
+	}
+	if reply, err := before.Do("GET", "k"); err == nil {
+		t.Errorf("the first one's connection answers %q", reply)
+	}
+	if got := NewConn(t, s.Addr()).MustDo(t, "GET", "k"); got != "$1\r\nv\r\n" {
+		t.Errorf("GET = %q", got)
+	}
+}
