@@ -177,7 +177,7 @@ func (f *fanout) look() bool {
 		case null:
 			m.missing = append(m.missing, miss{key, f.parts[n].cause})
 		default:
-			if front.hit() {
+			if f.place.session.hit() {
 				front.resolver.Hit(key)
 			}
 		}

@@ -65,6 +65,37 @@ func TestASampleOfHitsIsTold(t *testing.T) {
 	}
 }
 
+// A client's own hits of what it watches have nothing renewed, so that they do not break its transaction.
+func TestHitsWhileKeysAreWatchedAreNotTold(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	o := newOrigin()
+	o.refresh.Store(true)
+	c := newRelay(t, o, redis.Addr()).connect(t)
+	do(t, c, "SET map:k v", ok)
+	v := bulk("v")
+	hits := func() {
+		for range 100 {
+			send(t, c, "GET map:k", "GETEX map:k", "MGET map:k map:k")
+			expect(t, c, v, v, array(v, v))
+		}
+	}
+	for _, end := range []string{"UNWATCH", "DISCARD"} {
+		do(t, c, "WATCH map:k", ok)
+		hits()
+		if got := o.told(); len(got) > 0 {
+			t.Errorf("while it watches: %v", got)
+		}
+		if end == "DISCARD" {
+			do(t, c, "MULTI", ok)
+		}
+		do(t, c, end, ok)
+		hits()
+		if got := o.told(); len(got) == 0 {
+			t.Errorf("after %s the origin is told of none", end)
+		}
+	}
+}
+
 // A hit of a mapped key costs no allocation, whether it is told or not.
 func TestHitsAllocateNothing(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
