@@ -43,8 +43,7 @@ type front struct {
 	intercept   []string        // names of commands that read through
 	intercepted []*command.Info // the same in the table
 	failOpen    bool
-	refreshes   bool   // the resolver wants to hear of hits, as of this turn
-	sampled     uint64 // hits, while it does
+	refreshes   bool // the resolver wants to hear of hits, as of this turn
 
 	splits bool // commands whose keys are of several slots
 	// advertiseUpstream has CLUSTER SLOTS and the like show the real nodes.

@@ -100,10 +100,10 @@ func (s *session) readMany(info *command.Info, m *many) bool {
 	return true
 }
 
-// failOpen looks at the beginning of a part's reply, and has the origin answer all its keys where that is an error which says that Redis
-// cannot: they count as missing.
+// failOpen has the origin answer all keys of a part whose reply is an error which says that Redis cannot: they count as missing. What has
+// come of another reply is forgotten, so nobody may have looked at it.
 func (t *part) failOpen(reply []byte) bool {
-	if t.Patience == 0 || t.reply.within || reply[0] != '-' || !unavailable(string(reply[1:])) {
+	if t.Patience == 0 || reply[0] != '-' || !unavailable(string(reply[1:])) {
 		return false
 	}
 	f := t.fanout
@@ -177,7 +177,7 @@ func (f *fanout) look() bool {
 		case null:
 			m.missing = append(m.missing, miss{key, f.parts[n].cause})
 		default:
-			if front.hit() {
+			if f.place.session.hit() {
 				front.resolver.Hit(key)
 			}
 		}

@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -113,7 +114,7 @@ func (s *session) missed(p *place, raw, reply []byte) bool {
 		}
 		return false
 	case !isNull(reply):
-		if f.hit() {
+		if s.hit() {
 			f.args = frame.Args(f.args[:0], raw)
 			f.resolver.Hit(f.args[p.info.FirstKey()])
 		}
@@ -140,17 +141,14 @@ func (s *session) how() How {
 	return WithLease
 }
 
-// sampling is the share of hits that the resolver hears of.
+// sampling is the share of hits that the resolver hears of: one in so many, drawn at random, since clients ask in turns of their own.
 const sampling = 16
 
-// hit counts a hit, and tells whether the resolver is to hear of it.
-func (f *front) hit() bool {
+// hit counts a hit, and tells whether the resolver is to hear of it: a renewal is a fill.
+func (s *session) hit() bool {
+	f := s.front
 	f.stats.Hits++
-	if !f.refreshes {
-		return false
-	}
-	f.sampled++
-	return f.sampled%sampling == 1
+	return f.refreshes && rand.Uint32()%sampling == 0 && s.how() == WithLease
 }
 
 // resolved answers a miss. again is the command where it has to be sent again before.

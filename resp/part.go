@@ -56,10 +56,13 @@ func (t *part) send() {
 	s.lane.Send(&t.Request, raw)
 }
 
+// fresh tells that nothing has come of the reply.
+func (t *part) fresh() bool { return t.reply.header == 0 && len(t.reply.bytes) == 0 }
+
 // Reply implements relay.Sink.
 func (t *part) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
-	if s := f.place.session; s != nil && !t.failOpen(b) {
+	if s := f.place.session; s != nil && !(t.fresh() && t.failOpen(b)) {
 		if r.Refused != nil {
 			if err := s.unvoided(r.Refused, b); err != nil {
 				t.failed = true
@@ -94,7 +97,8 @@ func (t *part) add(b []byte) {
 // Fail implements relay.Sink.
 func (t *part) Fail(_ *relay.Request, err error) {
 	f := t.fanout
-	if s := f.place.session; s == nil || t.failOpen(appendError(nil, err)) {
+	// Once the whole reply has begun, elements of this one may have been looked at, and left to the client or the origin.
+	if s := f.place.session; s == nil || (t.fresh() || !f.place.begun) && t.failOpen(appendError(nil, err)) {
 		// nobody is to be told
 	} else if f.place.begun {
 		s.kill(lostWithin)

@@ -54,10 +54,13 @@ func (l *lane) ungate(r *relay.Request) {
 	}
 }
 
-// fail tells a request's sink that there is no reply. raw is the command, or nil where it was not kept.
+// fail tells a request's sink that there is no reply. raw is what was sent: the command and what leads it, or nil where it was not kept.
 func (l *lane) fail(r *relay.Request, raw []byte, err error) {
 	l.ungate(r)
-	r.Raw = raw
+	r.Raw = nil
+	if raw != nil {
+		r.Raw = raw[r.Lead:]
+	}
 	r.Sink.Fail(r, err)
 }
 

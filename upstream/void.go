@@ -92,7 +92,7 @@ func (t *settlement) Fail(_ *relay.Request, err error) { t.fail(err) }
 func (t *settlement) fail(err error) {
 	if r := t.write; r != nil {
 		t.write, t.held = nil, nil
-		t.wire.lane.fail(r, t.raw[r.Lead:], err)
+		t.wire.lane.fail(r, t.raw, err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -139,7 +138,7 @@ func (s *sent) Reply(r *relay.Request, b []byte, last bool) bool {
 	return true
 }
 
-func (s *sent) Fail(_ *relay.Request, err error) { s.done <- outcome{err: err} }
+func (s *sent) Fail(r *relay.Request, err error) { s.done <- outcome{raw: string(r.Raw), err: err} }
 
 // sentTo is a request for a slot.
 func sentTo(t *testing.T, at int) *sent {
@@ -362,6 +361,24 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 			},
 			log: []string{"a UNLINK {k}l", "a SET k v"}, err: "UPSTREAMLOST",
 		},
+		"the connection to the target is lost": {
+			script: func(at string, _ int) string {
+				switch at {
+				case "a UNLINK {k}l", "a SET k v":
+					return "-ASK 7629 @b\r\n"
+				case "b UNLINK {k}l":
+					return ":0\r\n"
+				case "b SET k v":
+					return ""
+				}
+				return "-"
+			},
+			log: []string{"a UNLINK {k}l", "a SET k v", "b ASKING", "b UNLINK {k}l", "b ASKING", "b SET k v"}, err: "UPSTREAMLOST",
+		},
+		"the nodes do not agree": {
+			script: func(string, int) string { return "-ASK 7629 @b\r\n" },
+			err:    "UPSTREAMDOWN too many redirects",
+		},
 		"the connection is lost while it is settled": {
 			script: func(at string, n int) string {
 				switch {
@@ -421,7 +438,7 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 			if o.reply != reply || o.refused != test.refused || fmt.Sprint(o.err)[:min(len(fmt.Sprint(o.err)), len(test.err))] != test.err || test.err == "" && o.err != nil {
 				t.Errorf("%.200q, refused %q, %v", o.reply, o.refused, o.err)
 			}
-			if want := appendCommand(nil, "SET", "k", "v"); o.err == nil && !bytes.Equal([]byte(o.raw), want) {
+			if want := appendCommand(nil, "SET", "k", "v"); o.raw != string(want) {
 				t.Errorf("the sink sees %q", o.raw)
 			}
 			// The log is whole when the reply is there: nothing is acknowledged before.
@@ -480,6 +497,35 @@ func TestVoidsWaitWithTheirWrites(t *testing.T) {
 	}
 	if got := n.commands(); !slices.Equal(got, []string{"b UNLINK {k}l", "b SET k v"}) {
 		t.Errorf("the nodes got %q", got)
+	}
+}
+
+// What fails without having been written is told to its sink without its void, too.
+func TestWritesThatCannotBeSentFailWithoutTheirVoids(t *testing.T) {
+	noLeaks(t)
+	n, l, lane := newNodes(t)
+	n.mu.Lock()
+	n.addrs["b"] = fmt.Sprint("127.0.0.1:", freePort(t, "127.0.0.1"))
+	gone := n.addrs["b"]
+	n.mu.Unlock()
+	n.run(func(string, string) string { return "-" })
+	eventually(t, 5*time.Second, "a node that cannot be reached", func() bool {
+		addr := make(chan string, 1)
+		l.Post(func() {
+			refresh(lane)
+			addr <- lane.Node(9000)
+		})
+		return <-addr == gone
+	})
+	lead := appendCommand(nil, "UNLINK", "{k}l")
+	command := appendCommand(nil, "SET", "k", "v")
+	for _, when := range []string{"after a while", "at once"} {
+		s := sentTo(t, 9000)
+		s.Lead, s.Patience = len(lead), 100*time.Millisecond
+		l.Post(func() { lane.Send(&s.Request, slices.Concat(lead, command)) })
+		if o := s.await(t); o.raw != string(command) || o.err == nil || !strings.HasPrefix(o.err.Error(), "UPSTREAMDOWN ") {
+			t.Errorf("%s: %q, %v", when, o.raw, o.err)
+		}
 	}
 }
 

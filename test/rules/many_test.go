@@ -272,6 +272,24 @@ func TestLargeMGETsReadThrough(t *testing.T) {
 	}
 }
 
+// A value that reads like an error of Redis's is none, wherever a reply that comes in parts happens to be cut.
+func TestAValueWithinAnMGETIsNoError(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{})
+	o := newOrigin()
+	c := newRelay(t, o, redis.Addr()).connect(t)
+	value := strings.Repeat("-LOADING ", 300<<10)
+	redis.MustDo(t, "SET", "map:k", value)
+	for range 20 { // one part in nine begins with it
+		send(t, c, "MGET map:k")
+		if got := read(t, c); got != array(bulk(value)) {
+			t.Fatalf("%.100q", got)
+		}
+	}
+	if got := o.resolutions(); len(got) > 0 {
+		t.Errorf("the origin was asked %v", got)
+	}
+}
+
 // An error of the origin within an MGET that is too large to be kept ends the session: it is no null, and what comes behind it is not
 // taken for its elements.
 func TestAnErrorWithinALargeMGET(t *testing.T) {
