@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha1"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -333,6 +334,37 @@ func place(t *testing.T, m *harness.Migration, key string, at *harness.Redis) {
 	if at == m.To {
 		do(t, c, "ASKING", ok)
 		do(t, c, "SET "+key+" v", ok)
+	}
+}
+
+// Where Redis takes no writes at all it says so at once: a write that was refused as its void was has not run, and there is nothing to settle.
+func TestAWriteThatRedisRefusesIsAnsweredSo(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"min-replicas-to-write 1"}})
+	w := newRelay(t, newOrigin(), redis.Addr())
+	c, direct := w.connect(t), harness.NewConn(t, redis.Addr())
+	for _, command := range []string{"SET map:k v", "DEL map:k", "EVAL return(redis.call('SET',KEYS[1],'v')) 1 map:k", "MSET map:k v map:l v"} {
+		send(t, direct, command)
+		do(t, c, command, read(t, direct))
+	}
+	redis.MustDo(t, "CONFIG", "SET", "min-replicas-to-write", "0")
+	redis.MustDo(t, "CONFIG", "SET", "busy-reply-threshold", "1")
+	busy := harness.NewConn(t, redis.Addr())
+	send(t, busy, "EVAL while(true)do(redis.pcall)('PING')end 0")
+	poll(t, func() error {
+		if got := direct.MustDo(t, "PING"); !strings.HasPrefix(got, "-BUSY ") {
+			return errors.New("it is not busy yet")
+		}
+		return nil
+	})
+	send(t, direct, "SET map:k v")
+	do(t, c, "SET map:k v", read(t, direct))
+	do(t, direct, "SCRIPT KILL", ok)
+	if got := read(t, busy); got[0] != '-' {
+		t.Errorf("%q", got)
+	}
+	do(t, c, "SET map:k v", ok)
+	if n := w.Stats(t).Settled; n != 0 {
+		t.Errorf("%d writes were settled", n)
 	}
 }
 
