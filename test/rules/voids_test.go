@@ -489,6 +489,79 @@ func TestAVoidThatFailsHoldsTheWriteBack(t *testing.T) {
 	})
 }
 
+// Where the voids of many keys go apart, few of them are on their way at a time: all at once they would take many times the memory of the
+// command. None is left out.
+func TestManyVoidsApartAreSentByAndBy(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{
+		"user with on >secret ~* &* +@all", "user without on >secret ~map:* &* +@all",
+	}})
+	const count = 20_000
+	var keys strings.Builder
+	for i := range count {
+		fmt.Fprint(&keys, " map:", i)
+	}
+	del, deleted := "DEL"+keys.String(), ":1\r\n"
+	for name, test := range map[string]struct {
+		before []string
+		send   string
+		want   string
+	}{
+		"a transaction":                      {[]string{"MULTI", del}, "EXEC", "*1\r\n" + deleted},
+		"a command that blocks":              {nil, "BLPOP" + keys.String() + " 0", array(bulk("map:7"), bulk("v"))},
+		"a user without the right to leases": {[]string{"AUTH without secret", "DEL map:k"}, del, deleted},
+		"the first write of a user with it":  {[]string{"AUTH with secret"}, del, deleted},
+		"the first write of a user without":  {[]string{"AUTH without secret"}, del, deleted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrigin()
+			w := newRelay(t, o, redis.Addr())
+			redis.MustDo(t, "FLUSHALL")
+			redis.MustDo(t, "RPUSH", "map:7", "v")
+			for i := range count {
+				if i%100 < 2 || i == count-1 {
+					redis.MustDo(t, "SET", leaseOf(t, fmt.Sprint("map:", i)), "ttoken")
+				}
+			}
+			c := w.connect(t)
+			for _, command := range test.before {
+				send(t, c, command)
+				if got := read(t, c); got[0] == '-' {
+					t.Fatalf("%.20s: %q", command, got)
+				}
+			}
+			o.forgotten()
+			if err := redis.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			send(t, c, test.send)
+			var sent int
+			poll(t, func() error {
+				if sent += o.forgotten(); sent == 0 {
+					return errors.New("no void is sent yet")
+				}
+				return nil
+			})
+			w.LoopStats(t) // when the loop comes to this, it has sent what it sends
+			sent += o.forgotten()
+			if err := redis.Resume(); err != nil {
+				t.Fatal(err)
+			}
+			if sent > 1000 {
+				t.Errorf("%d voids were sent at once", sent)
+			}
+			if got := read(t, c); got != test.want {
+				t.Errorf("%.200q, want %q", got, test.want)
+			}
+			if sent += o.forgotten(); sent < count {
+				t.Errorf("there were %d voids", sent)
+			}
+			if left := redis.MustDo(t, "KEYS", lease.Prefix+"*").Strings(); len(left) > 0 {
+				t.Errorf("%d leases are left, such as %s", len(left), left[0])
+			}
+		})
+	}
+}
+
 // CLIENT CACHING is about the very next command: no void may come between.
 func TestAVoidDoesNotUseUpClientCaching(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
