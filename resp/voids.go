@@ -148,15 +148,20 @@ func (f *front) lead(keys [][]byte, raw []byte) (unit []byte, size int) {
 	unit = append(unit, bulks...)
 	size = len(unit)
 	unit = append(unit, raw...)
-	f.unit = unit[:0]
-	if cap(unit) > maxKeptUnit {
-		f.unit, f.bulks = nil, nil
-	}
+	f.unit = unit
+	f.spare()
 	return unit, size
 }
 
 // maxKeptUnit is the size in bytes up to which the memory for a command with its void is kept.
 const maxKeptUnit = 64 << 10
+
+// spare frees what a large void took.
+func (f *front) spare() {
+	if cap(f.unit) > maxKeptUnit || cap(f.lease) > maxKeptUnit {
+		f.unit, f.bulks, f.lease = nil, nil, nil
+	}
+}
 
 // leadPart is lead for a part of a fanout.
 func (f *front) leadPart(info *command.Info, raw []byte) (unit []byte, size int) {
@@ -208,16 +213,28 @@ func (f *front) voidRefused(refused []byte) {
 	})
 }
 
-// voiding is the removal of leases that a session awaits.
+// voiding is the removal of leases that a session awaits. Those of many keys go one window after the other: all at once, they would take
+// many times the memory of the command.
 type voiding struct {
-	s       *session
-	owner   relay.Owner
-	left    int
-	asked   bool
-	refused []byte // the last refusal for want of a right
-	err     error  // the first other failure
-	done    func(*voiding)
+	s        *session
+	lane     relay.Lane
+	owner    relay.Owner
+	keys     [][]byte        // whose leases are to follow
+	kept     int             // what they are counted with, in bytes
+	requests []relay.Request // on their way, and answered ones of the same window
+	left     int             // of them, those on their way
+	asked    bool
+	refused  []byte // the last refusal for want of a right
+	err      error  // the first other failure
+	done     func(*voiding)
 }
+
+// voidWindow is the number of leases that are being removed at a time, and maxVoidWindow the size in bytes of their keys that ends a
+// window before.
+const (
+	voidWindow    = 128
+	maxVoidWindow = 64 << 10
+)
 
 // voidApart has the leases of keys removed by the configured user, and is true when they are. Else the session waits, and sees its
 // command again.
@@ -248,26 +265,57 @@ func (v *voiding) learnt() {
 
 // void has the leases of keys removed over a lane. Each goes by itself: while a slot moves they need not be on one node.
 func (s *session) void(lane relay.Lane, keys [][]byte, done func(*voiding)) bool {
-	v := &voiding{s: s, done: done, left: 1}
+	v := &voiding{s: s, lane: lane, keys: keys, done: done}
 	v.owner.Kill = func(string) {} // it is never slow
+	v.requests = make([]relay.Request, 0, min(len(keys), voidWindow))
 	s.paused = forWork
-	seen := map[string]bool{}
+	v.send()
+	if len(v.keys) > 0 { // they are where the client's next bytes may come
+		v.keys, v.kept = cloned(v.keys)
+		s.keep(v.kept)
+	}
+	return false
+}
+
+// cloned returns copies of keys, and their size in bytes.
+func cloned(keys [][]byte) (copies [][]byte, size int) {
+	copies = make([][]byte, len(keys))
 	for _, key := range keys {
-		name, ok := lease.AppendKey(nil, key)
-		if seen[string(key)] {
+		size += len(key)
+	}
+	b := make([]byte, 0, size)
+	for i, key := range keys {
+		at := len(b)
+		b = append(b, key...)
+		copies[i] = b[at:]
+	}
+	return copies, size + len(keys)*keySize
+}
+
+// send has the next leases removed.
+func (v *voiding) send() {
+	f := v.s.front
+	if v.s.gone {
+		v.keys = nil
+	}
+	v.requests, v.left = v.requests[:0], 1
+	for size := 0; len(v.keys) > 0 && len(v.requests) < voidWindow && size < maxVoidWindow; v.keys = v.keys[1:] {
+		key := v.keys[0]
+		size += len(key)
+		f.resolver.Forget(key)
+		name, ok := lease.AppendKey(f.lease[:0], key)
+		if !ok {
 			continue
 		}
-		seen[string(key)] = true
-		s.front.resolver.Forget(key)
-		if ok {
-			v.left++
-			v.asked = true
-			raw := redcon.AppendBulk([]byte("*2\r\n$6\r\nUNLINK\r\n"), name)
-			lane.Send(&relay.Request{Sink: v, Owner: &v.owner, Slot: int(slot.Of(key)), Safe: true}, raw)
-		}
+		f.lease = name
+		f.unit = redcon.AppendBulk(append(f.unit[:0], "*2\r\n$6\r\nUNLINK\r\n"...), name)
+		v.left++
+		v.asked = true
+		v.requests = append(v.requests, relay.Request{Sink: v, Owner: &v.owner, Slot: int(slot.Of(key)), Safe: true})
+		v.lane.Send(&v.requests[len(v.requests)-1], f.unit)
 	}
+	f.spare()
 	v.answered()
-	return false
 }
 
 // Reply implements relay.Sink.
@@ -292,12 +340,19 @@ func (v *voiding) Fail(_ *relay.Request, err error) {
 }
 
 func (v *voiding) answered() {
+	s := v.s
 	if v.left--; v.left > 0 {
 		return
 	}
+	if len(v.keys) > 0 && v.err == nil {
+		s.front.loop.Post(v.send) // a sink must not send from within
+		return
+	}
+	v.keys = nil
 	v.done(v)
-	if !v.s.gone {
-		v.s.proceed()
+	if !s.gone {
+		s.keep(-v.kept)
+		s.proceed()
 	}
 }
 

@@ -38,6 +38,21 @@ func passes(refused []byte) bool {
 	return !bytes.HasPrefix(refused, []byte("-NOPERM ")) && !bytes.HasPrefix(refused, []byte("-ERR "))
 }
 
+// alike tells whether a write was refused for the same reason as its void, by the code of the errors: the node is busy, or lacks replicas.
+// Then it has not run either, and its error is all that there is to say.
+func alike(refused, reply []byte) bool {
+	if reply[0] != '-' {
+		return false
+	}
+	return bytes.Equal(code(refused), code(reply))
+}
+
+// code is the first word of an error.
+func code(reply []byte) []byte {
+	word, _, _ := bytes.Cut(bytes.TrimRight(reply, "\r\n"), []byte(" "))
+	return word
+}
+
 // settlement is a write that ran although its void did not. It is the sink of the write's reply in the place of the write's own.
 type settlement struct {
 	wire   *wire

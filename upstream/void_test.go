@@ -322,6 +322,31 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 			},
 			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l"}, reply: "-ERR failed\r\n",
 		},
+		"the node takes no writes": {
+			script: func(string, int) string { return "-NOREPLICAS Not enough good replicas to write.\r\n" },
+			log:    []string{"a UNLINK {k}l", "a SET k v"}, reply: "-NOREPLICAS Not enough good replicas to write.\r\n",
+		},
+		"the node takes no writes, which a script finds": {
+			script: func(at string, _ int) string {
+				if at == "a UNLINK {k}l" {
+					return "-READONLY You can't write against a read only replica.\r\n"
+				}
+				return "-READONLY You can't write against a read only replica. script: f00, on @user_script:1.\r\n"
+			},
+			log: []string{"a UNLINK {k}l", "a SET k v"}, reply: "-READONLY You can't write against a read only replica. script: f00, on @user_script:1.\r\n",
+		},
+		"an error that begins like the void's": {
+			script: func(at string, n int) string {
+				switch {
+				case at == "a UNLINK {k}l" && n == 1:
+					return "-BUSY Redis is busy running a script\r\n"
+				case at == "a UNLINK {k}l":
+					return ":1\r\n"
+				}
+				return "-BUSYKEY Target key name already exists.\r\n"
+			},
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l"}, reply: "-BUSYKEY Target key name already exists.\r\n",
+		},
 		"a user without the right": {
 			script: func(at string, _ int) string {
 				if at == "a UNLINK {k}l" {

@@ -178,7 +178,11 @@ func (w *wire) reply(b []byte, first, last bool) {
 		}
 	}
 	if first && r.Refused != nil && passes(r.Refused) {
-		r = w.settle(r)
+		if alike(r.Refused, b) {
+			r.Refused = nil
+		} else {
+			r = w.settle(r)
+		}
 	}
 	r.Raw = w.raw(0, size)[r.Lead:]
 	if last {

@@ -196,6 +196,15 @@ func (o *origin) forgot(key string) bool {
 	return was
 }
 
+// forgotten is the number of keys of which Forget was called since the last time.
+func (o *origin) forgotten() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := len(o.wrote)
+	clear(o.wrote)
+	return n
+}
+
 func (o *origin) Resolve(keys [][]byte, how resp.How, done func([]resp.Answer)) {
 	names := make([]string, len(keys))
 	for i, key := range keys {

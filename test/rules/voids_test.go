@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha1"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -361,6 +362,37 @@ func place(t *testing.T, m *harness.Migration, key string, at *harness.Redis) {
 	}
 }
 
+// Where Redis takes no writes at all it says so at once: a write that was refused as its void was has not run, and there is nothing to settle.
+func TestAWriteThatRedisRefusesIsAnsweredSo(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"min-replicas-to-write 1"}})
+	w := newRelay(t, newOrigin(), redis.Addr())
+	c, direct := w.connect(t), harness.NewConn(t, redis.Addr())
+	for _, command := range []string{"SET map:k v", "DEL map:k", "EVAL return(redis.call('SET',KEYS[1],'v')) 1 map:k", "MSET map:k v map:l v"} {
+		send(t, direct, command)
+		do(t, c, command, read(t, direct))
+	}
+	redis.MustDo(t, "CONFIG", "SET", "min-replicas-to-write", "0")
+	redis.MustDo(t, "CONFIG", "SET", "busy-reply-threshold", "1")
+	busy := harness.NewConn(t, redis.Addr())
+	send(t, busy, "EVAL while(true)do(redis.pcall)('PING')end 0")
+	poll(t, func() error {
+		if got := direct.MustDo(t, "PING"); !strings.HasPrefix(got, "-BUSY ") {
+			return errors.New("it is not busy yet")
+		}
+		return nil
+	})
+	send(t, direct, "SET map:k v")
+	do(t, c, "SET map:k v", read(t, direct))
+	do(t, direct, "SCRIPT KILL", ok)
+	if got := read(t, busy); got[0] != '-' {
+		t.Errorf("%q", got)
+	}
+	do(t, c, "SET map:k v", ok)
+	if n := w.Stats(t).Settled; n != 0 {
+		t.Errorf("%d writes were settled", n)
+	}
+}
+
 // A user who loses the right to lease keys is told once that his write has voided nothing. From then on somebody else voids for him.
 func TestALostRightToLeasesIsLearnt(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"user app on >secret ~* &* +@all"}})
@@ -480,6 +512,79 @@ func TestAVoidThatFailsHoldsTheWriteBack(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Where the voids of many keys go apart, few of them are on their way at a time: all at once they would take many times the memory of the
+// command. None is left out.
+func TestManyVoidsApartAreSentByAndBy(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{
+		"user with on >secret ~* &* +@all", "user without on >secret ~map:* &* +@all",
+	}})
+	const count = 20_000
+	var keys strings.Builder
+	for i := range count {
+		fmt.Fprint(&keys, " map:", i)
+	}
+	del, deleted := "DEL"+keys.String(), ":1\r\n"
+	for name, test := range map[string]struct {
+		before []string
+		send   string
+		want   string
+	}{
+		"a transaction":                      {[]string{"MULTI", del}, "EXEC", "*1\r\n" + deleted},
+		"a command that blocks":              {nil, "BLPOP" + keys.String() + " 0", array(bulk("map:7"), bulk("v"))},
+		"a user without the right to leases": {[]string{"AUTH without secret", "DEL map:k"}, del, deleted},
+		"the first write of a user with it":  {[]string{"AUTH with secret"}, del, deleted},
+		"the first write of a user without":  {[]string{"AUTH without secret"}, del, deleted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newOrigin()
+			w := newRelay(t, o, redis.Addr())
+			redis.MustDo(t, "FLUSHALL")
+			redis.MustDo(t, "RPUSH", "map:7", "v")
+			for i := range count {
+				if i%100 < 2 || i == count-1 {
+					redis.MustDo(t, "SET", leaseOf(t, fmt.Sprint("map:", i)), "ttoken")
+				}
+			}
+			c := w.connect(t)
+			for _, command := range test.before {
+				send(t, c, command)
+				if got := read(t, c); got[0] == '-' {
+					t.Fatalf("%.20s: %q", command, got)
+				}
+			}
+			o.forgotten()
+			if err := redis.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			send(t, c, test.send)
+			var sent int
+			poll(t, func() error {
+				if sent += o.forgotten(); sent == 0 {
+					return errors.New("no void is sent yet")
+				}
+				return nil
+			})
+			w.LoopStats(t) // when the loop comes to this, it has sent what it sends
+			sent += o.forgotten()
+			if err := redis.Resume(); err != nil {
+				t.Fatal(err)
+			}
+			if sent > 1000 {
+				t.Errorf("%d voids were sent at once", sent)
+			}
+			if got := read(t, c); got != test.want {
+				t.Errorf("%.200q, want %q", got, test.want)
+			}
+			if sent += o.forgotten(); sent < count {
+				t.Errorf("there were %d voids", sent)
+			}
+			if left := redis.MustDo(t, "KEYS", lease.Prefix+"*").Strings(); len(left) > 0 {
+				t.Errorf("%d leases are left, such as %s", len(left), left[0])
+			}
+		})
+	}
 }
 
 // CLIENT CACHING is about the very next command: no void may come between.
