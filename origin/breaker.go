@@ -153,6 +153,7 @@ func (b *breaker) change(_ string, _, to gobreaker.State) {
 		if b.changed != nil {
 			b.changed(true, refusal{b.failures, pause, b.cause})
 		}
+	case gobreaker.StateHalfOpen: // a probe is on its way
 	case gobreaker.StateClosed:
 		b.opened = 0
 		if b.changed != nil {

@@ -23,12 +23,6 @@ type loaded struct {
 // maxBatch bounds the keys that are asked for in one round trip.
 const maxBatch = 128
 
-// load asks the database for the value of one key; nil where there is none.
-func (d *database) load(ctx context.Context, m *Map, params Params) ([]byte, *Error) {
-	result := d.loadAll(ctx, []loadItem{{m, params}})[0]
-	return result.value, result.failure
-}
-
 // loadAll asks the database for the values of keys, all of them of this origin, and returns them in their order. It takes one round
 // trip over one connection for every maxBatch of them, one after the other, and ends soon after ctx does. What fails for one key
 // does not fail for another. The values are together as large as one may be at most.

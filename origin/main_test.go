@@ -141,8 +141,10 @@ type counts struct {
 }
 
 func newCounts() *counts {
-	return &counts{loaded: map[Outcome]int{}, filled: map[FillOutcome]int{}, suppressed: map[Code]int{},
-		leased: map[LeaseOutcome]int{}, renewed: map[RenewalOutcome]int{}}
+	return &counts{
+		loaded: map[Outcome]int{}, filled: map[FillOutcome]int{}, suppressed: map[Code]int{},
+		leased: map[LeaseOutcome]int{}, renewed: map[RenewalOutcome]int{},
+	}
 }
 
 func (c *counts) Loaded(_ string, o Outcome, _ time.Duration) {

@@ -88,7 +88,8 @@ func (r *Resolver) renewAs(m *Map, key []byte, params Params) (rest time.Duratio
 		return seen.Due
 	case lease.Missing:
 		return min(m.TTL, maxRest)
-	case lease.Failed:
+	case lease.Hit, lease.Granted:
+	default:
 		r.opts.Observer.Renewed(m.Name, RenewalFailed)
 		r.opts.Log.Debug("a value past its time could not be looked at", zap.String("map", m.Name), zap.Error(seen.Err))
 		return lasts

@@ -62,7 +62,7 @@ func (t *part) fresh() bool { return t.reply.header == 0 && len(t.reply.bytes) =
 // Reply implements relay.Sink.
 func (t *part) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
 	f := t.fanout
-	if s := f.place.session; s != nil && !(t.fresh() && t.failOpen(b)) {
+	if s := f.place.session; s != nil && (!t.fresh() || !t.failOpen(b)) {
 		if r.Refused != nil {
 			if err := s.unvoided(r.Refused, b); err != nil {
 				t.failed = true

@@ -103,7 +103,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				key := fmt.Appendf(nil, "k:%d:%d", w, i)
-				if _, err := store(leases, string(key), "v"); err != nil {
+				if _, err := store(leases, string(key)); err != nil {
 					failed.Add(1)
 					t.Errorf("after %d fills: %v", fills.Load(), err)
 					return

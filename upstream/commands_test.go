@@ -105,7 +105,7 @@ func TestWithoutHello(t *testing.T) {
 	if got := f.await(t); !got.Equal(standalone(addr)) {
 		t.Errorf("topology %v", got.Nodes)
 	}
-	stored, err := store(newLeases(f.clients, f.topology, f.Refresh), "k", "v")
+	stored, err := store(newLeases(f.clients, f.topology, f.Refresh), "k")
 	if err != nil || !stored {
 		t.Errorf("stored %v, %v", stored, err)
 	}

@@ -308,12 +308,12 @@ func TestDiscoveryTLS(t *testing.T) {
 	f := discover(t, opts)
 	f.await(t)
 	leases := newLeases(f.clients, f.topology, f.Refresh)
-	if _, err := store(leases, "k", "v"); err != nil {
+	if _, err := store(leases, "k"); err != nil {
 		t.Fatal(err)
 	}
 	before := given.Load()
 	nodes[0].cli("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-	if _, err := store(leases, "l", "v"); err != nil {
+	if _, err := store(leases, "l"); err != nil {
 		t.Fatal(err)
 	}
 	if given.Load() == before {

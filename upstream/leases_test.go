@@ -404,12 +404,12 @@ func TestFillIsNotSentAfterItsDeadline(t *testing.T) {
 	}
 }
 
-// store acquires a key and fills it in; stored is false where it has a value.
-func store(l *Leases, key, value string) (stored bool, err error) {
+// store acquires a key and fills in "v"; stored is false where it has a value.
+func store(l *Leases, key string) (stored bool, err error) {
 	ctx := context.Background()
 	switch a := l.Acquire(ctx, [][]byte{[]byte(key)}, rand.Text(), time.Minute)[0]; a.State {
 	case lease.Granted:
-		accepted, errs := l.Fill(ctx, []lease.Fill{{Grant: a.Grant, Value: []byte(value), Found: true, TTL: time.Minute}})
+		accepted, errs := l.Fill(ctx, []lease.Fill{{Grant: a.Grant, Value: []byte("v"), Found: true, TTL: time.Minute}})
 		return accepted[0], errs[0]
 	default:
 		return false, a.Err
@@ -422,7 +422,7 @@ func fillEverySlot(t *testing.T, l *Leases) {
 	used := map[int16]bool{}
 	for i := 0; len(used) < len(l.topology().Nodes); i++ {
 		key := "key:" + strconv.Itoa(i)
-		stored, err := store(l, key, "v")
+		stored, err := store(l, key)
 		if err != nil || !stored {
 			t.Fatalf("%s: stored %v, %v", key, stored, err)
 		}

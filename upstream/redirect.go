@@ -75,6 +75,10 @@ func parseRedirection(b []byte, from string) (target, bool) {
 func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 	l.gate(r)
 	r.Attempts++
+	// A node that answers is there: what is less patient with one that is not waits for a slot that moves as long as all do.
+	if r.Patience > 0 && r.Attempts == 1 && !bytes.HasPrefix(reply, down) && !bytes.HasPrefix(reply, masterDown) {
+		r.Deadline = l.side.loop.Now().Add(patience)
+	}
 	late := !l.side.loop.Now().Before(r.Deadline) || r.Attempts > maxAttempts
 	switch {
 	case late && to.addr == "": // Redis's own word, which says it best

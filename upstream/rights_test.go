@@ -85,13 +85,13 @@ func TestCheckRightsCluster(t *testing.T) {
 	f.await(t)
 	eventually(t, 5*time.Second, "a table", func() bool { return f.table() != nil })
 	leases := newLeases(f.clients, f.topology, f.Refresh)
-	if stored, err := store(leases, "usr:profile:7", "v"); err != nil || !stored {
+	if stored, err := store(leases, "usr:profile:7"); err != nil || !stored {
 		t.Errorf("stored %v, %v: the check must not have set the key", stored, err)
 	}
 	if _, err := Inspect(context.Background(), opts, []byte("usr:orders:7")); err != nil {
 		t.Error(err)
 	}
-	if _, err := store(leases, "other", "v"); !errors.Is(err, lease.ErrRefused) || !strings.Contains(err.Error(), "NOPERM") {
+	if _, err := store(leases, "other"); !errors.Is(err, lease.ErrRefused) || !strings.Contains(err.Error(), "NOPERM") {
 		t.Errorf("a key of no map: %v", err)
 	}
 }

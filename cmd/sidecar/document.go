@@ -128,7 +128,7 @@ func (d *document) mapping(path string, n *yaml.Node, t reflect.Type, expand boo
 		d.lines[at] = key.Line
 		f, known := fields.find(key.Value)
 		if !known {
-			d.problem(at, "%s", unknownField(at, key.Value, fields))
+			d.problem(at, "%s", unknownField(key.Value, fields))
 			continue
 		}
 		if v, ok := d.value(at, value, f, expand || path == "" && expands[f.name]); ok {
@@ -220,7 +220,7 @@ func (d *document) list(path string, n *yaml.Node, f field, expand bool) (any, b
 	return values, true
 }
 
-func unknownField(path, name string, fields fields) string {
+func unknownField(name string, fields fields) string {
 	if name == "<<" {
 		return "YAML merge keys are not read: write the fields out"
 	}

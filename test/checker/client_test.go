@@ -78,7 +78,7 @@ func (c *client) connect(ctx context.Context) bool {
 			reply, err := conn.Do("AUTH", ownUser, ownPassword)
 			if err != nil || string(reply) != "+OK\r\n" {
 				_ = conn.Close()
-				return fmt.Errorf("AUTH is answered %q, %v", reply, err)
+				return fmt.Errorf("AUTH is answered %q, %w", reply, err)
 			}
 		}
 		c.conn = conn

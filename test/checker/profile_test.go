@@ -36,13 +36,23 @@ type kind struct {
 var (
 	// deleted keys are deleted after each change of their row, by anybody.
 	deleted = &kind{name: "del", rows: true, evicted: true, writings: []writing{
-		{"DEL", (*client).del}, {"UNLINK", (*client).unlink}, {"DEL in MULTI", (*client).multi}, {"DEL by EVAL", (*client).script}, {"PEXPIRE at once", (*client).expire},
-		{"DEL in a pipeline", (*client).pipelined}, {"DEL of two", (*client).pair},
+		{"DEL", (*client).del},
+		{"UNLINK", (*client).unlink},
+		{"DEL in MULTI", (*client).multi},
+		{"DEL by EVAL", (*client).script},
+		{"PEXPIRE at once", (*client).expire},
+		{"DEL in a pipeline", (*client).pipelined},
+		{"DEL of two", (*client).pair},
 	}}
 	// set keys are set to the new value after the change, by one at a time.
 	set = &kind{name: "set", locked: true, rows: true, evicted: true, writings: []writing{
-		{"SET", (*client).setAfter}, {"SET", (*client).setAfter}, {"SET in MULTI", (*client).setMulti}, {"SET and RENAME", (*client).setByRename},
-		{"SET and COPY", (*client).setByCopy}, {"DEL", (*client).del}, {"GETDEL", (*client).getdel},
+		{"SET", (*client).setAfter},
+		{"SET", (*client).setAfter},
+		{"SET in MULTI", (*client).setMulti},
+		{"SET and RENAME", (*client).setByRename},
+		{"SET and COPY", (*client).setByCopy},
+		{"DEL", (*client).del},
+		{"GETDEL", (*client).getdel},
 	}}
 	// early keys are set before the change is committed.
 	early = &kind{name: "early", locked: true, writings: []writing{

@@ -133,7 +133,7 @@ func TestTheOriginStandsInForAClusterThatIsDown(t *testing.T) {
 	gone.Kill()
 	poll(t, func() error {
 		if v, err := here.Do(t.Context(), "GET", all[1]); err == nil || !strings.Contains(err.Error(), "CLUSTERDOWN") {
-			return fmt.Errorf("it answers %q, %v", v.Str, err)
+			return fmt.Errorf("it answers %q, %w", v.Str, err)
 		}
 		return nil
 	})

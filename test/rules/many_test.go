@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"readthrough/internal/slot"
 	"readthrough/resp"
 	"readthrough/test/harness"
 )
@@ -314,4 +315,30 @@ func TestAnErrorWithinALargeMGET(t *testing.T) {
 			t.Errorf("%.100q", got)
 		}
 	}
+}
+
+// While a slot moves, an MGET of keys on both sides of the move waits as other commands do: its node is there, and answers.
+func TestAnMGETWaitsForASlotThatMoves(t *testing.T) {
+	w := newWorld(t, newOrigin(), harness.ClusterOptions{})
+	const here, there = "map:{t}here", "map:{t}there"
+	c := w.connect(t)
+	do(t, c, "SET "+here+" a", ok)
+	do(t, c, "SET "+there+" b", ok)
+	m, err := w.cluster.BeginMigration(t.Context(), int(slot.Of([]byte(here))), w.other(t, here))
+	if err == nil {
+		_, err = m.MoveKeys(t.Context(), 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := w.Stats(t).Retried
+	send(t, c, "MGET "+here+" "+there)
+	poll(t, func() error { // the pauses between the tries grow: eight of them take longer than a node that has gone is waited for
+		if n := w.Stats(t).Retried - before; n < 9 {
+			return fmt.Errorf("said again %d times", n)
+		}
+		return nil
+	})
+	finish(t, m)
+	expect(t, c, array(bulk("a"), bulk("b")))
 }

@@ -191,9 +191,21 @@ func TestAWatchOutlivesAChangeOfIdentity(t *testing.T) {
 	r := newRelay(t, nil, redis.Addr())
 	other := harness.NewConn(t, redis.Addr())
 	for _, changes := range [][]string{
-		{"SELECT 1"}, {"AUTH app secret"}, {"AUTH default x"}, {"HELLO 3"}, {"HELLO 3 AUTH app secret"}, {"HELLO 2"}, {"AUTH few secret"},
-		{"AUTH app wrong"}, {"SELECT 99"}, {"SELECT x"}, {"HELLO 4"}, {"AUTH none secret"}, {"HELLO 3 SETNAME x", "SELECT 3", "AUTH app secret"},
-		{"AUTH app secret", "HELLO 3", "HELLO 2", "SELECT 2", "SELECT 0"}, {"AUTH none secret", "SELECT 2"},
+		{"SELECT 1"},
+		{"AUTH app secret"},
+		{"AUTH default x"},
+		{"HELLO 3"},
+		{"HELLO 3 AUTH app secret"},
+		{"HELLO 2"},
+		{"AUTH few secret"},
+		{"AUTH app wrong"},
+		{"SELECT 99"},
+		{"SELECT x"},
+		{"HELLO 4"},
+		{"AUTH none secret"},
+		{"HELLO 3 SETNAME x", "SELECT 3", "AUTH app secret"},
+		{"AUTH app secret", "HELLO 3", "HELLO 2", "SELECT 2", "SELECT 0"},
+		{"AUTH none secret", "SELECT 2"},
 	} {
 		for _, written := range []bool{false, true} {
 			var replies [2][]string
@@ -308,7 +320,8 @@ func TestARefusedCommandAbortsATransactionOfChangedKeys(t *testing.T) {
 		{[]string{"SET %s v", "MULTI"}, []string{queued, nested}, "EXEC", null},
 		{[]string{"SET %s v"}, []string{queued}, "EXEC", null},
 		{
-			[]string{"SET %s v"}, []string{queued},
+			[]string{"SET %s v"},
+			[]string{queued},
 			"EXEC now", "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command\r\n",
 		},
 	} {

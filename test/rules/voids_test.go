@@ -508,7 +508,7 @@ func TestAVoidThatFailsHoldsTheWriteBack(t *testing.T) {
 	password.Store(&right)
 	poll(t, func() error {
 		if got, err := c.Do("SET", key, "v"); err != nil || string(got) != ok {
-			return fmt.Errorf("%q, %v", got, err)
+			return fmt.Errorf("%q, %w", got, err)
 		}
 		return nil
 	})
