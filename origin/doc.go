@@ -7,7 +7,10 @@
 //	maps.go                  Compile: definitions in, Maps or every mistake out
 //	trie.go, overlap.go      which map a key belongs to, and the proof that it is one at most
 //	explain.go               the same question, answered for people
-//	resolver.go              what a miss does: one load per key, shared by all who wait for it
+//	resolver.go              what answers misses, and what it is told to count
+//	call.go                  one load per key, and who of those who wait may have it
+//	resolve.go               what a miss does: lease, load, fill
+//	renewal.go               values past their time
 //	database.go              one PostgreSQL: its settings and its pool
 //	bound.go                 how many loads run or wait at a time
 //	breaker.go               when an origin, or a map, is left alone for a while
@@ -18,5 +21,5 @@
 //	errors.go, sqlstate.go   what a client is told
 //	prepare.go               what a database says about the maps before they serve
 //
-// A miss goes Resolver.Get → Maps.Match → call → database.loadAll → session.load → Cache.Fill → every waiter.
+// A miss goes Resolver.Resolve → Maps.Match → call → Leases.Acquire → database.loadAll → session.load → Leases.Fill → every waiter.
 package origin
