@@ -40,10 +40,7 @@ func (l *lane) Send(r *relay.Request, raw []byte) {
 
 // open sends a command for which there is no wire yet, or that names its node.
 func (l *lane) open(r *relay.Request, raw []byte) {
-	addr := r.Node
-	if addr == "" {
-		addr = l.Node(r.Slot)
-	}
+	addr := l.nodeOf(r)
 	if addr == "" {
 		if cause, waits := l.side.unknown(); waits {
 			l.gate(r)
@@ -57,11 +54,24 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 		l.fail(r, raw, errDown(addr, cause))
 		return
 	}
+	if wait := l.nextDial(addr).Sub(l.side.loop.Now()); wait > 0 {
+		l.gate(r)
+		l.park(parked{r: r, raw: bytes.Clone(raw), cause: errDown(addr, l.down[addr].cause)}, wait)
+		return
+	}
 	w := l.wireTo(addr)
 	if r.Node == "" {
 		l.byNode[l.side.view.node(r.Slot)] = w
 	}
 	w.push(r, raw)
+}
+
+// nodeOf is the address of the node that a request goes to, empty where nobody serves its slot.
+func (l *lane) nodeOf(r *relay.Request) string {
+	if r.Node != "" {
+		return r.Node
+	}
+	return l.Node(r.Slot)
 }
 
 // wireTo returns the wire to an address, which need not be in the view: a slot may be on its way there.

@@ -132,16 +132,23 @@ func (l *lane) unpark(all bool) {
 	now := l.side.loop.Now()
 	for _, p := range waiting {
 		owner := p.r.Owner
+		if all {
+			p.due = now
+		}
+		if next := l.nextDial(l.nodeOf(p.r)); next.After(p.due) {
+			p.due = next
+		}
 		switch {
 		case !now.Before(p.r.Deadline):
 			l.fail(p.r, p.raw, p.cause)
 		case held[owner]: // the reply, or the one before it, sees to it
 			l.parked.requests = append(l.parked.requests, p)
 			l.wakeAt(p.r.Deadline)
-		case !all && p.due.After(now):
+		case p.due.After(now):
 			held[owner] = true
 			l.parked.requests = append(l.parked.requests, p)
 			l.wakeAt(p.due)
+			l.wakeAt(p.r.Deadline)
 		default:
 			held[owner] = p.alone
 			l.Send(p.r, p.raw)

@@ -63,7 +63,7 @@ func redisSidecar(t *testing.T, db *harness.Database, o harness.SidecarOptions, 
 	t.Helper()
 	o.Config = fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%s]%s}\nintercept: [GET, MGET, GETEX]\n"+
 		"origins: [{name: main, url: \"${ORIGIN_URL}\", pool: {max: 4}}]\n%s", strings.Join(seeds, ", "), o.Config, redisMaps)
-	o.Env = []string{"ORIGIN_URL=" + db.URL()}
+	o.Env = []string{"ORIGIN_URL=" + db.URL(), "REDIS_PASSWORD=secret"}
 	return harness.NewSidecar(t, o)
 }
 
