@@ -165,6 +165,35 @@ func (l *lane) reroute() {
 	l.unpark(true)
 }
 
+// replace notes which connections lead to nodes that were masters before and are none now.
+func (l *lane) replace(masters []string) {
+	replaced := func(addr string, already bool) bool {
+		return (already || slices.Contains(masters, addr)) && !slices.Contains(l.side.view.nodes, addr)
+	}
+	for _, w := range l.byAddr {
+		w.replaced = replaced(w.addr, w.replaced)
+	}
+	for w := range l.retired {
+		w.replaced = replaced(w.addr, w.replaced)
+	}
+	for _, k := range l.links {
+		k.replaced = replaced(k.addr, k.replaced)
+	}
+}
+
+// silence is how long a node may be silent that owes something. One that does not answer for a moment gives reason to look whether the
+// cluster has replaced it, which it does when the node hangs; if it has, there is no slow script to wait for.
+func (l *lane) silence(quiet time.Duration, replaced bool) (limit time.Duration) {
+	if quiet > suspicion {
+		l.side.refresh()
+	}
+	limit = l.side.up.opts.silence()
+	if replaced {
+		limit = min(limit, silenceReplaced)
+	}
+	return limit
+}
+
 // reach connects to every master, where that is asked for.
 func (l *lane) reach() {
 	if l.own == nil || !l.own.Everywhere || l.over() {

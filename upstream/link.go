@@ -18,13 +18,14 @@ const (
 // link is a connection for one session's use: for a command too large to be kept, or for a state that a shared connection cannot
 // have. It implements relay.Link and loop.Handler.
 type link struct {
-	lane   *lane
-	addr   string
-	conn   *loop.Conn // nil while dialling
-	queued []byte
-	parts  parts
-	broken error // why there is no connection
-	free   bool  // for another session
+	lane     *lane
+	addr     string
+	conn     *loop.Conn // nil while dialling
+	queued   []byte
+	parts    parts
+	replaced bool  // the node was a master and is none now
+	broken   error // why there is no connection
+	free     bool  // for another session
 
 	head, tail *relay.Request // sent and not answered
 	owner      *relay.Owner   // of other
@@ -336,13 +337,15 @@ func (k *link) tend(now time.Time) {
 	if taken := k.sent - k.conn.Buffered(); taken != k.taken {
 		k.taken, k.progress = taken, now
 	}
-	quiet, limit := now.Sub(k.progress), k.lane.side.up.opts.silence()
+	quiet := now.Sub(k.progress)
 	owes := k.owes || k.head != nil && !k.head.Waits
 	begun := !k.large || k.whole || k.conn.Buffered() > 0 // else the client is to go on
 	switch {
 	case k.free && quiet > linkIdle && !k.lane.tells():
 		k.close()
-	case owes && begun && !k.conn.Paused() && quiet > limit:
-		k.lose(errSilent(limit))
+	case owes && begun && !k.conn.Paused():
+		if limit := k.lane.silence(quiet, k.replaced); quiet > limit {
+			k.lose(errSilent(limit))
+		}
 	}
 }
