@@ -182,6 +182,7 @@ type redisGate struct {
 	target   atomic.Pointer[string]
 	shut     atomic.Bool // connections are closed as soon as they are made
 	count    atomic.Int64
+	frozen   atomic.Int64 // connections up to this number pass nothing on
 	wg       sync.WaitGroup
 
 	mu   sync.Mutex
@@ -200,12 +201,12 @@ func newRedisGate(t *testing.T, target string) *redisGate {
 			if err != nil {
 				return
 			}
-			g.count.Add(1)
+			number := g.count.Add(1)
 			if g.shut.Load() {
 				_ = c.Close()
 				continue
 			}
-			g.wg.Go(func() { g.serve(c) })
+			g.wg.Go(func() { g.serve(c, number) })
 		}
 	})
 	t.Cleanup(func() {
@@ -251,7 +252,7 @@ func (g *redisGate) untrack(c net.Conn) {
 	delete(g.open, c)
 }
 
-func (g *redisGate) serve(client net.Conn) {
+func (g *redisGate) serve(client net.Conn, number int64) {
 	defer g.untrack(client)
 	server, err := new(net.Dialer).DialContext(context.Background(), "tcp", *g.target.Load())
 	if err != nil {
@@ -263,10 +264,10 @@ func (g *redisGate) serve(client net.Conn) {
 	}
 	var back sync.WaitGroup
 	back.Go(func() {
-		_, _ = io.Copy(client, server)
+		_, _ = io.Copy(client, thawed{server, g, number})
 		_ = client.Close()
 	})
-	_, _ = io.Copy(server, client)
+	_, _ = io.Copy(server, thawed{client, g, number})
 	_ = server.Close()
 	back.Wait()
 }
