@@ -2,7 +2,6 @@ package resp
 
 import (
 	"bytes"
-	"time"
 
 	"readthrough/internal/command"
 	"readthrough/internal/relay"
@@ -11,15 +10,13 @@ import (
 // blocked is a command that may wait: it has a link to itself, so that nobody waits with it. When the client leaves, the link is
 // closed, and Redis gives what comes later to somebody else.
 type blocked struct {
-	s        *session
-	place    *place
-	raw      []byte
-	slot     int
-	link     relay.Link
-	id       int64 // of the link in Redis; 0 while it is unknown
-	attempts int
-	latest   time.Time // redirect
-	deadline time.Time // for redirects that follow each other
+	s     *session
+	place *place
+	raw   []byte
+	slot  int
+	link  relay.Link
+	id    int64 // of the link in Redis; 0 while it is unknown
+	chase chase
 }
 
 // block sends a blocking command. Those behind it wait for its reply.
@@ -32,6 +29,7 @@ func (s *session) block(info *command.Info) bool {
 	}
 	b := &blocked{s: s, raw: bytes.Clone(s.commands.Raw), slot: s.slotOf(info, false)}
 	s.blocked = b
+	s.keep(len(b.raw))
 	b.place = s.front.take(s, info)
 	b.place.inspect = b.reply
 	b.place.Waits = true
@@ -81,36 +79,28 @@ func (b *blocked) reply(part []byte, first, last bool) (kept bool) {
 // again sends the command where a redirect says, unless that has gone on for too long.
 func (b *blocked) again(addr string, ask bool) bool {
 	s := b.s
-	now := s.front.loop.Now()
-	if now.Sub(b.latest) > settling {
-		b.attempts, b.deadline = 0, now.Add(settling)
-	}
-	b.latest = now
-	if b.attempts++; now.After(b.deadline) {
+	wait, ok := b.chase.next(s.front.loop.Now(), addr != "")
+	if !ok {
 		return false
 	}
 	b.link.Release(addr != "")
 	b.link = nil
-	if addr != "" {
-		b.sendTo(s.lane.LinkTo(addr), ask)
-		return true
-	}
-	s.front.loop.After(backoff(b.attempts), func() {
-		if s.blocked == b {
+	s.later(wait, func() {
+		switch {
+		case s.blocked != b:
+		case addr != "":
+			b.sendTo(s.lane.LinkTo(addr), ask)
+		default:
 			b.sendTo(s.lane.Link(b.slot), false)
 		}
 	})
 	return true
 }
 
-// backoff is the time before a command is said again to a node that asks for it.
-func backoff(attempts int) time.Duration {
-	return min(2*time.Millisecond<<min(attempts, 7), 250*time.Millisecond)
-}
-
 // over gives up the link. clean says that its command was answered.
 func (b *blocked) over(clean bool) {
 	b.s.blocked = nil
+	b.s.keep(-len(b.raw))
 	if link := b.link; link != nil {
 		b.link = nil
 		link.Release(clean)

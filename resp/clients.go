@@ -201,8 +201,8 @@ func (s *session) clientList(info *command.Info, args [][]byte) bool {
 		}
 	case option == "id" && len(args) > 3:
 		for _, a := range args[3:] {
-			id, err := strconv.ParseInt(string(a), 10, 64)
-			if err != nil {
+			id, ok := number(a)
+			if !ok {
 				return s.error(info, "ERR Invalid client ID")
 			}
 			ids = append(ids, id)
@@ -222,6 +222,12 @@ func (s *session) clientList(info *command.Info, args [][]byte) bool {
 }
 
 var clientTypes = []string{"normal", "slave", "replica", "pubsub", "master"}
+
+// number reads an integer as Redis does: in the one way in which it writes them.
+func number(b []byte) (int64, bool) {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	return n, err == nil && strconv.FormatInt(n, 10) == string(b)
+}
 
 func arg(args [][]byte, i int) []byte {
 	if i < len(args) {
@@ -246,16 +252,60 @@ func (f filter) matches(s *session) bool {
 		(f.maxAge == 0 || seconds(s.front.loop.Now().Sub(s.began)) >= f.maxAge)
 }
 
-// clientKill implements CLIENT KILL addr, and CLIENT KILL with filters.
+// clientKill implements CLIENT KILL addr, and CLIENT KILL with filters. What is wrong with these, and who is a user, Redis says.
 func (s *session) clientKill(info *command.Info, args [][]byte) bool {
 	f := filter{me: s.id, skipMe: true}
-	old := len(args) == 3
-	if old {
+	if len(args) == 3 {
 		f.addr, f.skipMe = string(args[2]), false
-	} else if text := f.parse(args[2:]); text != "" {
-		return s.error(info, text)
+		return s.kills(info, s.front.take(s, info), f, true)
 	}
-	return s.each(info, func(front *front) int {
+	known, certain := f.parse(args[2:])
+	if certain {
+		return s.kills(info, s.front.take(s, info), f, false)
+	}
+	if !s.mayRelay() {
+		return false
+	}
+	p := s.front.take(s, info)
+	s.paused = forWork
+	s.lane.Send(&relay.Request{Owner: &s.owner, Slot: relay.AnyNode, Safe: true, Sink: reply(func(b []byte, err error) {
+		switch {
+		case s.gone:
+			return
+		case err != nil:
+			p.fail(err)
+		case b[0] == '-':
+			s.front.stats.replied(info, true)
+			p.answer(b, true)
+		case !known:
+			p.fail(relay.Error("ERR Readthrough does not know one of these filters"))
+		default:
+			s.kills(info, p, f, false)
+			return
+		}
+		s.proceed()
+	})}, killProbe(args))
+	return true
+}
+
+// killProbe is a CLIENT KILL as Redis may be asked what it thinks of it: whatever ids it names are nobody's.
+func killProbe(args [][]byte) []byte {
+	raw := redcon.AppendArray(nil, len(args)+2)
+	for _, word := range []string{"CLIENT", "KILL", "ID", noClient} {
+		raw = redcon.AppendBulkString(raw, word)
+	}
+	for i, arg := range args[2:] {
+		if id, ok := number(arg); i%2 == 1 && ok && id > 0 && strings.EqualFold(string(args[i+1]), "id") {
+			arg = []byte(noClient)
+		}
+		raw = redcon.AppendBulk(raw, arg)
+	}
+	return raw
+}
+
+// kills closes whom a filter matches, and answers at a place. old says that it was the form with an address alone.
+func (s *session) kills(info *command.Info, p *place, f filter, old bool) bool {
+	return s.each(info, p, func(front *front) int {
 		killed := 0
 		for other := range front.sessions {
 			if !f.matches(other) {
@@ -280,56 +330,41 @@ func (s *session) clientKill(info *command.Info, args [][]byte) bool {
 	})
 }
 
-// parse reads the filters, and returns an error's text.
-func (f *filter) parse(args [][]byte) string {
-	if len(args)%2 != 0 {
-		return "ERR syntax error"
-	}
-	for ; len(args) > 0; args = args[2:] {
+// parse reads the filters. known says that it knows them all, and certain that Redis finds nothing wrong with them, whichever version it
+// is.
+func (f *filter) parse(args [][]byte) (known, certain bool) {
+	known, certain = true, len(args)%2 == 0
+	for ; len(args) > 1; args = args[2:] {
 		value := string(args[1])
 		switch strings.ToLower(string(args[0])) {
 		case "id":
-			id, err := strconv.ParseInt(value, 10, 64)
-			if err != nil || id < 1 {
-				return "ERR client-id should be greater than 0"
-			}
+			id, ok := number(args[1])
+			certain = certain && ok && id > 0
 			f.id = id
 		case "type":
 			f.kind = strings.ToLower(value)
-			if !slices.Contains(clientTypes, f.kind) {
-				return fmt.Sprintf("ERR Unknown client type '%s'", value)
-			}
+			certain = certain && slices.Contains(clientTypes, f.kind)
 		case "addr":
 			f.addr = value
 		case "laddr":
 			f.laddr = value
 		case "user":
-			f.user = value
+			f.user, certain = value, false
 		case "maxage":
-			age, err := strconv.ParseInt(value, 10, 64)
-			if err != nil || age < 1 {
-				return "ERR maxage is not an integer or out of range"
-			}
-			f.maxAge = age
+			f.maxAge, _ = number(args[1])
+			certain = false
 		case "skipme":
-			switch strings.ToLower(value) {
-			case "yes":
-				f.skipMe = true
-			case "no":
-				f.skipMe = false
-			default:
-				return "ERR syntax error"
-			}
+			f.skipMe = strings.EqualFold(value, "yes")
+			certain = certain && (f.skipMe || strings.EqualFold(value, "no"))
 		default:
-			return "ERR syntax error"
+			known, certain = false, false
 		}
 	}
-	return ""
+	return known, certain
 }
 
-// each has f called on every loop, one after the other, and answers what then makes of the sum.
-func (s *session) each(info *command.Info, f func(*front) int, then func(sum int) []byte) bool {
-	p := s.front.take(s, info)
+// each has f called on every loop, one after the other, and answers at a place what then makes of the sum.
+func (s *session) each(info *command.Info, p *place, f func(*front) int, then func(sum int) []byte) bool {
 	s.paused = forWork
 	fronts := s.front.server.fronts
 	var next func(i, sum int)
@@ -357,9 +392,8 @@ func (s *session) each(info *command.Info, f func(*front) int, then func(sum int
 
 // clientUnblock implements CLIENT UNBLOCK id [TIMEOUT | ERROR]. Redis does it to the link on which the session is blocked.
 func (s *session) clientUnblock(info *command.Info, args [][]byte) bool {
-	id, err := strconv.ParseInt(string(args[2]), 10, 64)
-	if err != nil {
-		return s.error(info, "ERR value is not an integer or out of range")
+	if len(args) > 4 {
+		return s.relay(info, relay.AnyNode, false) // Redis says that it is too much
 	}
 	reason := "TIMEOUT"
 	if len(args) > 3 {
@@ -368,7 +402,11 @@ func (s *session) clientUnblock(info *command.Info, args [][]byte) bool {
 			return s.error(info, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 		}
 	}
-	return s.each(info, func(front *front) int {
+	id, isNumber := number(args[2])
+	if !isNumber {
+		return s.error(info, "ERR value is not an integer or out of range")
+	}
+	return s.each(info, s.front.take(s, info), func(front *front) int {
 		for other := range front.sessions {
 			if other.id == id && other.blocked != nil && other.blocked.unblock(reason) {
 				return 1

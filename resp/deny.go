@@ -87,7 +87,7 @@ func (s *session) deny(info *command.Info, large bool) bool {
 	s.discardLarge(large)
 	err := relay.Error("NOPERM " + name + " is denied by the configuration of the sidecar, Readthrough (deny)")
 	if t := s.transaction; t != nil && t.multi {
-		return t.refuse(info, err)
+		return t.refuse(info, err, large)
 	}
 	s.front.take(s, info).fail(err)
 	return true

@@ -75,6 +75,9 @@ func (s *session) command(large bool) bool {
 
 // private handles a command that a shared connection cannot carry.
 func (s *session) private(info *command.Info, large bool) bool {
+	if large && s.collect() { // of many keys or channels
+		return false
+	}
 	if large {
 		s.discardLarge(true)
 		s.front.take(s, info).fail(errLarge)
@@ -169,6 +172,9 @@ func (s *session) namedSlot() int {
 // relay sends the command just framed on its way.
 func (s *session) relay(info *command.Info, at int, large bool) bool {
 	if large {
+		if at == relay.AnyNode && info != nil && info.Keyed() && info.ArityOK(s.commands.N) && s.collect() { // its keys are behind the large argument
+			return false
+		}
 		return s.beginLarge(info, at)
 	}
 	intercepts := s.intercepts(info)

@@ -1,9 +1,7 @@
 package resp
 
 import (
-	"bytes"
 	"fmt"
-	"math/rand/v2"
 
 	"github.com/tidwall/redcon"
 
@@ -35,23 +33,6 @@ type fanout struct {
 
 	unused *fanout // the next one in the front's list
 }
-
-// part is the share of one node or one slot. It is the sink of its request.
-type part struct {
-	relay.Request
-	fanout *fanout
-	link   relay.Link // that carries it; nil: the lane does
-	keys   int        // of a split command
-	cause  error      // why the origin has to answer all of them; nil where the node has answered
-	reply  stream     // before the part is sent, its command
-	done   bool
-	held   bool // was ahead of its turn when last heard of
-	failed bool // the reply is an error of the sidecar's own
-}
-
-// partSize is about the memory in bytes that a part takes beside its command and reply, so that a session's commands of many parts
-// count for what they are.
-const partSize = 256
 
 // split sends a command to the slots of its keys, side by side, unless all are of one.
 func (s *session) split(info *command.Info, large bool) bool {
@@ -166,7 +147,7 @@ func (s *session) spread(info *command.Info, large bool) bool {
 		t.address(node)
 		t.reply.bytes = append(t.reply.bytes, s.commands.Raw...)
 		if apart {
-			t.link = s.lane.LinkTo(node.Addr)
+			t.link = s.linkTo(node)
 		}
 	}
 	if apart {
@@ -184,68 +165,6 @@ func masters(nodes []relay.Node) []relay.Node {
 		}
 	}
 	return nodes
-}
-
-// address has a part go to a node. A master's place is taken by whoever serves its slots when it fails, a replica's by nobody.
-func (t *part) address(node relay.Node) {
-	t.Slot = node.Slot
-	if node.Slot == relay.AnyNode {
-		t.Node = node.Addr
-	}
-}
-
-// randomKey asks one master after the other, from a random one on, until one has a key.
-func (s *session) randomKey(info *command.Info, large bool) bool {
-	nodes := masters(s.front.side.Nodes())
-	hides := s.hides()
-	if large || len(nodes) == 0 || len(nodes) == 1 && !hides {
-		return s.relay(info, relay.AnyNode, large)
-	}
-	if !s.mayFanOut() {
-		return false
-	}
-	f := s.fanOut(info)
-	f.respond = (*fanout).firstKey
-	from := rand.IntN(len(nodes))
-	if hides {
-		f.raw = bytes.Clone(s.commands.Raw)
-	}
-	for i := range nodes {
-		t := f.add()
-		t.address(nodes[(from+i)%len(nodes)])
-		t.reply.bytes = append(t.reply.bytes, s.commands.Raw...)
-	}
-	s.paused = forQuiet // the later questions may not come after the session's later commands
-	s.send(f.place, len(s.commands.Raw)+len(f.parts)*partSize)
-	f.left = 1
-	f.parts[0].send()
-	return true
-}
-
-// firstKey answers with a key, or asks the next master.
-func (f *fanout) firstKey() {
-	t := &f.parts[f.next]
-	if !t.done {
-		return
-	}
-	lease := f.raw != nil && isLease(t.reply.bytes)
-	if lease && len(f.parts) < maxAsked {
-		f.askAgain(t)
-	}
-	switch more := f.next < len(f.parts)-1; {
-	case more && (lease || isNull(t.reply.bytes)):
-		f.next++
-		f.left = 1
-		f.place.front.loop.Post(func() { // a sink may not send
-			if !f.abandoned() {
-				f.parts[f.next].send()
-			}
-		})
-	case lease:
-		f.complete(f.place.session.null(), false)
-	default:
-		f.complete(t.reply.bytes, t.failed)
-	}
 }
 
 // fanOut begins a fanout at a new place. Its parts are the caller's to add, and then to send.
@@ -287,92 +206,10 @@ func (f *fanout) send(size int) {
 	}
 }
 
-func (t *part) send() {
-	t.Sink = t
-	if p := t.fanout.place; p.info.Write && t.Node == "" {
-		p.session.noteWrite(t.Slot)
-	}
-	raw := t.reply.bytes
-	t.reply.bytes = raw[:0]
-	if t.link != nil {
-		t.link.Send(&t.Request, raw)
-		return
-	}
-	s := t.fanout.place.session
-	if t.fanout.leads {
-		raw, t.Lead = s.front.leadPart(t.fanout.place.info, raw)
-	}
-	if t.fanout.place.caching && t.Node == "" {
-		s.lane.Send(s.cachingTo(t.Slot), s.tracking.cachingText())
-	}
-	s.lane.Send(&t.Request, raw)
-}
-
-// Reply implements relay.Sink.
-func (t *part) Reply(r *relay.Request, b []byte, last bool) (ready bool) {
-	f := t.fanout
-	if s := f.place.session; s != nil && !f.many.over() && !t.failOpen(b) {
-		if r.Refused != nil {
-			if err := s.unvoided(r.Refused, b); err != nil {
-				t.failed = true
-				b = appendError(s.front.scratch[:0], err)
-			}
-		}
-		t.add(b)
-	}
-	if last {
-		t.end()
-	}
-	return f.proceed(t)
-}
-
-// add takes in the next bytes of the reply.
-func (t *part) add(b []byte) {
-	f := t.fanout
-	r := &t.reply
-	opened := r.header > 0
-	r.add(b)
-	f.keep(len(b))
-	if opened || r.header == 0 {
-		return
-	}
-	if f.opened == 0 {
-		f.kind = r.kind
-	}
-	f.opened++
-	f.uneven = f.uneven || r.count < 0 || r.kind != f.kind || t.keys > 0 && r.count != t.keys
-}
-
 // keep counts n bytes more that are kept.
 func (f *fanout) keep(n int) {
 	f.kept += n
 	f.place.session.wait(n)
-}
-
-// Fail implements relay.Sink.
-func (t *part) Fail(_ *relay.Request, err error) {
-	f := t.fanout
-	if s := f.place.session; s == nil || f.many.over() || t.failOpen(appendError(nil, err)) {
-		// nobody is to be told
-	} else if f.place.begun {
-		s.kill(lostWithin)
-	} else {
-		f.keep(-len(t.reply.bytes))
-		t.reply = stream{bytes: appendError(t.reply.bytes[:0], err)}
-		t.failed, f.uneven = true, true
-		f.keep(len(t.reply.bytes))
-	}
-	t.end()
-	f.proceed(t)
-}
-
-// end notes that a part is answered.
-func (t *part) end() {
-	t.done = true
-	t.fanout.left--
-	if t.link != nil {
-		t.link.Release(true)
-	}
 }
 
 // proceed makes what can be made of the reply now that more of a part has come. It is false when the session wants no more from
@@ -463,100 +300,6 @@ func (f *fanout) decisive(how command.Response) *part {
 		return &f.parts[0]
 	}
 	return nil
-}
-
-// ordered answers with an array of the elements for each key. A small one leaves when all parts are answered, so that the first error
-// in the order of the keys can take its place. A large one is not kept for that: it leaves as it comes, and an error that is met
-// then ends the session.
-func (f *fanout) ordered() {
-	p := f.place
-	s := p.session
-	if !p.begun {
-		switch {
-		case f.left == 0 && f.uneven:
-			f.merged()
-			return
-		case f.left > 0 && (f.uneven || f.kept < s.front.allowed.replies):
-			return
-		}
-		f.begin('*', len(f.order))
-	}
-	if f.uneven {
-		s.kill(lostWithin)
-		return
-	}
-	held := false // a part whose turn has come
-	f.next = inOrder(f.order, f.next, func(n int32) *stream {
-		t := &f.parts[n]
-		held = held || t.held
-		t.held = false
-		return &t.reply
-	}, f.pass)
-	if held {
-		s.owner.Resume()
-	}
-	if f.next == len(f.order) {
-		f.complete(nil, false)
-	}
-}
-
-// ahead tells whether a part is to wait for others, so that less has to be kept: a list for the beginning of the others, the part of a
-// split command for that of the keys before its first one. Those it waits for do not stand behind it on its connection, which has the
-// parts in the order of their first keys - unless they are being sent again.
-func (f *fanout) ahead(t *part) bool {
-	p := f.place
-	s := p.session
-	switch {
-	case f.kept < s.front.allowed.replies || f.uneven || s.first != p:
-		return false
-	case f.many.asking():
-		return true
-	case len(f.order) > 0:
-		return p.begun && !t.reply.within && s.owner.Gated == 0
-	}
-	return !p.begun && t.link != nil
-}
-
-// joined passes on the elements of all parts as they come, once it is sure that none is an error: lists of all keys may be large, and
-// their order means nothing.
-func (f *fanout) joined() {
-	p := f.place
-	switch {
-	case p.begun:
-	case f.uneven:
-		p.session.owner.Resume() // all have to come to their end
-		f.merged()
-		return
-	case f.opened < len(f.parts), f.hides && f.left > 0 && f.kept < p.session.front.allowed.replies:
-		return
-	case f.hides && f.left == 0:
-		f.joinVisible()
-		return
-	default:
-		total := 0
-		for i := range f.parts {
-			total += f.parts[i].reply.count
-		}
-		f.begin(f.parts[0].reply.kind, total)
-		p.session.owner.Resume() // those that have waited
-	}
-	for i := range f.parts {
-		f.pass(f.parts[i].reply.elements())
-	}
-	if f.left == 0 {
-		f.complete(nil, false)
-	}
-}
-
-// lostWithin is why a session ends in the middle of a reply, the rest of which will not come.
-const lostWithin = "connection to Redis was lost, or an error met, in the middle of a reply"
-
-// pass passes on bytes that were kept.
-func (f *fanout) pass(b []byte) {
-	if len(b) > 0 {
-		f.place.answer(b, false)
-		f.keep(-len(b))
-	}
 }
 
 // begin begins the reply with the header of an aggregate of n elements, or pairs of them.

@@ -33,7 +33,7 @@ func (b *subscriber) gatherKeyspace(info *command.Info) {
 	for _, arg := range about {
 		raw = redcon.AppendBulk(raw, arg)
 	}
-	home := s.lane.Node(relay.AnyNode)
+	home := b.home().link.Addr()
 	for _, node := range s.front.side.Nodes() {
 		addr := node.Addr
 		if addr == home || node.Slot == relay.AnyNode {
@@ -46,6 +46,9 @@ func (b *subscriber) gatherKeyspace(info *command.Info) {
 				b.gather = map[string]relay.Link{}
 			}
 			b.gather[addr] = link
+			if s.identity.Protocol == 3 {
+				link.Lasts()
+			}
 			link.OnLost(func(err error) { s.kill("a connection with its subscriptions was lost: " + err.Error()) })
 		}
 		b.say(link, raw)
@@ -99,7 +102,7 @@ func (f *front) followMasters() {
 // hears tells whether there is a link to each node.
 func (b *subscriber) hears(nodes []relay.Node) bool {
 	for _, node := range nodes {
-		if b.gather[node.Addr] == nil && b.links[node.Addr] == nil {
+		if b.gather[node.Addr] == nil && b.to(node.Addr) == nil {
 			return false
 		}
 	}

@@ -27,10 +27,10 @@ func (s *session) namesLease(info *command.Info, large bool) bool {
 
 // refuseLease refuses the command just framed. Within a transaction that is an error which EXEC aborts for.
 func (s *session) refuseLease(info *command.Info, large bool) bool {
-	s.discardLarge(large)
 	if t := s.transaction; t != nil && t.multi {
-		return t.refuse(info, errLeaseKey)
+		return t.refuse(info, errLeaseKey, large)
 	}
+	s.discardLarge(large)
 	s.front.take(s, info).fail(errLeaseKey)
 	return true
 }
@@ -121,16 +121,4 @@ func (f *fanout) joinVisible() {
 	}
 	f.begin(f.parts[0].reply.kind, total)
 	f.complete(keys, false)
-}
-
-// maxAsked is how often masters are asked for a random key before there seem to be none but lease keys, which are never more than the
-// others for long.
-const maxAsked = 64
-
-// askAgain has the node of a part asked again for a random key, after the others.
-func (f *fanout) askAgain(t *part) {
-	slot, node := t.Slot, t.Node
-	again := f.add()
-	again.Slot, again.Node = slot, node
-	again.reply.bytes = append(again.reply.bytes, f.raw...)
 }

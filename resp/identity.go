@@ -15,11 +15,16 @@ func (s *session) use(id relay.Identity) error {
 	if s.lane != nil && id == s.identity && s.ownsLane == (len(s.settings) > 0) {
 		return nil
 	}
-	if id != s.identity && (s.subscriber != nil || len(s.monitors) > 0) {
+	if s.subscribes(id) {
 		return errSubscribed
 	}
 	s.forgetTracked()
 	return s.move(id)
+}
+
+// subscribes tells whether Redis sends by itself over connections of the session, which another identity has not.
+func (s *session) subscribes(id relay.Identity) bool {
+	return id != s.identity && (s.subscriber != nil || len(s.monitors) > 0)
 }
 
 // move moves the session to the connections of an identity, with its settings in force.
@@ -28,8 +33,8 @@ func (s *session) move(id relay.Identity) error {
 	if err != nil {
 		return err
 	}
-	if s.transaction != nil { // of WATCH: what comes now is another identity's
-		s.transaction.unbind()
+	if t := s.transaction; t != nil && t.as != id {
+		t.unbind()
 	}
 	if s.lane != nil {
 		s.lane.Release()
@@ -46,21 +51,90 @@ func (s *session) check(info *command.Info, as, id relay.Identity, then func() [
 	p := s.front.take(s, info)
 	s.paused = forWork
 	s.front.side.Authenticate(as, func(err error) {
+		switch {
+		case s.gone:
+		case err != nil:
+			p.fail(err)
+			s.proceed()
+		default:
+			s.adopt(p, id, then)
+		}
+	})
+}
+
+// adopt moves the session, which must be quiet, to an identity that Redis has found right, with what it watches. Then then answers, at a
+// place.
+func (s *session) adopt(p *place, id relay.Identity, then func() []byte) {
+	s.paused = forWork
+	s.carry(id, func() {
 		if s.gone {
 			return
 		}
-		if err == nil {
-			err = s.use(id)
-		}
-		if err != nil {
+		if err := s.use(id); err != nil {
+			if t := s.transaction; t != nil && t.as != s.identity {
+				t.unbind()
+			}
 			p.fail(err)
 		} else {
 			answer := then()
-			s.front.stats.replied(info, false)
+			s.front.stats.replied(p.info, false)
 			p.answer(answer, true)
 		}
 		s.proceed()
 	})
+}
+
+// carry has the link of a WATCH take on an identity too, and then calls done. Where that fails, what was watched counts as changed.
+func (s *session) carry(id relay.Identity, done func()) {
+	t := s.transaction
+	if t == nil || t.link == nil || s.subscribes(id) || len(s.settings) > 0 { // with settings, what is read over it has to be told of by the new lane
+		done()
+		return
+	}
+	steps := steps(t.as, id)
+	if len(steps) == 0 {
+		done()
+		return
+	}
+	link, left, failed := t.link, len(steps), false
+	link.Estrange()
+	for _, raw := range steps {
+		link.Send(&relay.Request{Owner: &s.owner, Sink: reply(func(b []byte, err error) {
+			failed = failed || err != nil || isError(b)
+			if left--; left > 0 {
+				return
+			}
+			if !failed && t.link == link {
+				t.as = id
+			}
+			s.front.loop.Post(done) // a sink may not send
+		})}, raw)
+	}
+}
+
+// steps are the commands that make one identity of another on a connection. They may hold a password.
+func steps(from, to relay.Identity) (all [][]byte) {
+	add := func(words ...string) {
+		raw := redcon.AppendArray(nil, len(words))
+		for _, word := range words {
+			raw = redcon.AppendBulkString(raw, word)
+		}
+		all = append(all, raw)
+	}
+	if to.Own && (!from.Own || to.User != from.User || to.Password != from.Password) {
+		if to.User == "" {
+			add("AUTH", to.Password)
+		} else {
+			add("AUTH", to.User, to.Password)
+		}
+	}
+	if to.Protocol != from.Protocol {
+		add("HELLO", strconv.Itoa(to.Protocol))
+	}
+	if to.Database != from.Database {
+		add("SELECT", strconv.Itoa(to.Database))
+	}
+	return all
 }
 
 func okReply() []byte { return []byte("+OK\r\n") }
@@ -153,10 +227,7 @@ func (s *session) hello(info *command.Info, args [][]byte) bool {
 		s.check(info, asked(id), id, done)
 		return true
 	}
-	if err := s.use(id); err != nil {
-		return s.error(info, err.Error())
-	}
-	s.reply(info, done())
+	s.adopt(s.front.take(s, info), id, done)
 	return true
 }
 

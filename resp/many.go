@@ -20,11 +20,9 @@ type many struct {
 	mapped []bool // of its keys
 
 	until   int    // the index of the first key whose element was not looked at
-	within  bool   // a part of the element that is next was passed on
 	missing []miss // of those looked at and not passed on, in the order of the keys
 	answers map[string]Answer
 	asked   int      // times that the origin has not answered yet
-	err     error    // the answer to the whole command, when all parts have come
 	told    [][]byte // keys of which a client that tracks its keys is told behind the reply not to keep them
 }
 
@@ -64,9 +62,6 @@ func (m *many) size() int { return len(m.raw) + len(m.mapped) }
 
 // asking tells whether the origin owes an answer.
 func (m *many) asking() bool { return m != nil && m.asked > 0 }
-
-// over tells whether it is decided what is answered, whatever comes yet.
-func (m *many) over() bool { return m != nil && m.err != nil }
 
 // free counts what is not kept any more.
 func (m *many) free(s *session) {
@@ -133,11 +128,6 @@ func (f *fanout) readThrough() {
 	switch {
 	case m.asking():
 		return
-	case m.err != nil:
-		if f.left == 0 {
-			f.refuse(m.err)
-		}
-		return
 	case p.begun && f.uneven:
 		s.kill(lostWithin)
 		return
@@ -146,6 +136,8 @@ func (f *fanout) readThrough() {
 	case f.uneven:
 		f.merged()
 		return
+	case f.left > 0 && !p.begun:
+		f.begin('*', len(f.order))
 	}
 	for f.next < len(f.order) {
 		if f.next == m.until && !f.look() {
@@ -176,13 +168,13 @@ func (f *fanout) look() bool {
 	from := m.until
 	for ; m.until < len(f.order); m.until++ {
 		n := f.order[m.until]
-		element, whole := streams[n].next()
+		_, null, whole := streams[n].element()
 		if !whole {
 			break
 		}
 		switch key := keys[m.until]; {
 		case !m.mapped[m.until]:
-		case isNull(element) && (!m.within || m.until > from):
+		case null:
 			m.missing = append(m.missing, miss{key, f.parts[n].cause})
 		default:
 			if front.hit() {
@@ -259,15 +251,13 @@ func (f *fanout) answered(keys [][]byte, answers []Answer) {
 		held = held || f.parts[i].held
 		f.parts[i].held = false
 	}
-	if err := m.failed(); err != nil && p.begun {
+	switch err := m.failed(); {
+	case err == nil:
+		f.readThrough()
+	case p.begun:
 		s.kill(lostWithin)
-	} else if err != nil {
-		m.err = err
-		f.keep(-f.kept)
-		f.drop()
-		f.readThrough()
-	} else {
-		f.readThrough()
+	default: // all parts have come
+		f.refuse(err)
 	}
 	if held {
 		s.owner.Resume()
@@ -300,9 +290,8 @@ func (f *fanout) pour() {
 		t := &f.parts[f.order[f.next]]
 		held = held || t.held
 		t.held = false
-		element, _ := t.reply.next()
-		if m.within || !m.mapped[f.next] || !isNull(element) {
-			m.within = false
+		element, null, _ := t.reply.element()
+		if !null || !m.mapped[f.next] {
 			f.pass(element)
 			continue
 		}
@@ -328,21 +317,12 @@ func (f *fanout) pour() {
 	}
 }
 
-// passPart passes on what has come of the next element where that is large. Of a small one it could be a null.
+// passPart passes on what has come of the next element where that is large.
 func (f *fanout) passPart() {
-	p, m := f.place, f.many
 	t := &f.parts[f.order[f.next]]
-	if !t.reply.enter() || !m.within && len(t.reply.rest()) <= len(nullBulk) {
-		return
-	}
-	if !p.begun {
-		f.begin('*', len(f.order))
-	}
-	element, _ := t.reply.next()
-	m.within = true
-	f.pass(element)
+	f.pass(t.reply.some())
 	if t.held {
 		t.held = false
-		p.session.owner.Resume()
+		f.place.session.owner.Resume()
 	}
 }

@@ -18,7 +18,7 @@ type allowance struct {
 	// a quarter.
 	backlog int
 	// places and inFlight are how many commands of one session may be on their way, and how many bytes. Past them the client is not
-	// read until half of it is answered.
+	// read until half of it is answered. So much is kept of a transaction, too.
 	places   int
 	inFlight int
 	// replies are the bytes buffered for one client from which neither it nor the connections that bring it replies are read,
@@ -30,6 +30,8 @@ var (
 	ample = allowance{command: frame.LargeCommand, backlog: 1 << 20, places: 1 << 10, inFlight: 4 << 20, replies: 4 << 20}
 	// tight is for when half of the memory is in use.
 	tight = allowance{command: 64 << 10, backlog: 64 << 10, places: 256, inFlight: 64 << 10, replies: 256 << 10}
+	// scant is for when all of it is: one command after the other, since closing a client takes none back that is on its way.
+	scant = allowance{command: 16 << 10, backlog: 16 << 10, places: 1, inFlight: 1, replies: 64 << 10}
 )
 
 // worthClosing is the least number of bytes for which a session is closed.
@@ -42,18 +44,33 @@ func (f *front) held() int {
 
 // held is the number of bytes that closing the session sets free.
 func (s *session) held() int {
-	n := s.conn.Unread() + s.conn.Held() + s.buffered + s.places*int(unsafe.Sizeof(place{}))
-	if s.transaction != nil {
-		n += s.transaction.size
+	n := s.conn.Unread() + s.conn.Held() + s.buffered + s.kept + s.places*int(unsafe.Sizeof(place{}))
+	if s.large != nil {
+		n += s.large.Buffered()
+	}
+	if b := s.blocked; b != nil && b.link != nil {
+		n += b.link.Buffered()
+	}
+	if t := s.transaction; t != nil && t.link != nil && s.large == nil {
+		n += t.link.Buffered()
 	}
 	return n
+}
+
+// keep counts n bytes more of commands that are kept for being said again.
+func (s *session) keep(n int) {
+	s.kept += n
+	s.front.waiting += n
 }
 
 // relieve is called every turn. It has the sessions get by with less when much is held, and closes the largest when too much is.
 func (f *front) relieve() {
 	held := f.held()
 	f.allowed = &ample
-	if held > f.limit/2 {
+	switch {
+	case held > f.limit:
+		f.allowed = &scant
+	case held > f.limit/2:
 		f.allowed = &tight
 	}
 	for held > f.limit {

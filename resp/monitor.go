@@ -41,8 +41,9 @@ func (s *session) monitor(info *command.Info) bool {
 		} else {
 			link = s.lane.LinkTo(addr)
 		}
-		link = s.feed(link, s.push)
+		link = s.feed(link, func(line []byte) bool { return !watching || s.push(line) }) // none comes before the answer
 		s.monitors = append(s.monitors, link)
+		link.Lasts()
 		link.OnLost(func(err error) {
 			switch {
 			case watching && len(s.monitors) > 0:

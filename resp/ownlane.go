@@ -110,6 +110,9 @@ func (s *session) force(j *judging) error {
 		s.settings, s.tracking = settings, tracking
 		return err
 	}
+	if s.transaction != nil { // of WATCH, whose link has not been set so
+		s.transaction.unbind()
+	}
 	if turns {
 		tracking.end()
 	}

@@ -26,7 +26,9 @@ func (s *session) push(b []byte) (ready bool) {
 		s.pushes = append(s.pushes, pushes{s.last, append([]byte(nil), b...)})
 		s.wait(len(b))
 	}
-	return s.ready()
+	ready = s.ready()
+	s.heldPush = s.heldPush || !ready
+	return ready
 }
 
 // flushPushes writes the pushes that have waited for the reply at a place.
@@ -60,7 +62,11 @@ func (s *session) feed(link relay.Link, f func(push []byte) (ready bool)) relay.
 		}
 		push := d.parts
 		d.forget()
-		return f(push)
+		ready := f(push)
+		if ready {
+			s.owner.Resume() // others may have waited for room
+		}
+		return ready
 	})
 	return d
 }

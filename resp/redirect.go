@@ -98,6 +98,9 @@ func (r *redirection) open(done func(err error)) {
 			r.pass(bytes.Clone(push))
 			return true
 		})
+		if r.protocol == 3 {
+			link.Lasts()
+		}
 		link.OnLost(func(error) { s.kill("a connection that tracked its keys was lost") })
 		r.links = append(r.links, link)
 		r.due++

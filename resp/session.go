@@ -56,6 +56,7 @@ type session struct {
 	inFlight    int // bytes of their commands
 	writing     int // of those outstanding, the ones that may write
 	buffered    int // bytes of replies that wait for those before them
+	kept        int // bytes of commands that are kept for being said again
 
 	unresolved      int // intercepted commands that are not answered
 	unresolvedSlots slotSet
@@ -74,6 +75,7 @@ type session struct {
 	silenced bool      // by CLIENT REPLY OFF: replies are thrown away
 	skips    bool      // by CLIENT REPLY SKIP: that of the next command is
 	pushes   []pushes  // that wait for replies
+	heldPush bool      // a connection is not read since too much waits
 
 	locatedKeys [][]byte // of the command being read, with located
 
@@ -197,6 +199,11 @@ func (s *session) readyFor(p *place) bool {
 		p.held = p.held || !ready
 		return ready
 	}
+	return s.takes()
+}
+
+// takes tells whether the session writes more to its client.
+func (s *session) takes() bool {
 	if s.gone || s.conn.Buffered() < s.front.allowed.replies {
 		return true
 	}
@@ -221,7 +228,8 @@ func (s *session) backpressure() {
 
 // advance writes the replies that have become due: all that are complete, and what there is of the one after them.
 func (s *session) advance() {
-	held := false
+	held := s.heldPush
+	s.heldPush = false
 	for s.first != nil && s.first.done {
 		p := s.first
 		s.first = p.next
@@ -391,6 +399,7 @@ func (s *session) leave() {
 	s.tracking.end()
 	s.judging.end()
 	s.wait(-s.buffered)
+	s.keep(-s.kept)
 	s.owner.Resume()
 	if s.lane != nil {
 		s.lane.Release()

@@ -3,9 +3,9 @@ package resp
 import (
 	"bytes"
 	"crypto/rand"
-	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/tidwall/redcon"
 
@@ -24,22 +24,25 @@ import (
 // stream: what came before belongs to the command. Until then the session does not go on.
 type subscriber struct {
 	s     *session
-	links map[string]*subscription // by node
+	links []*subscription // at most one to a node
 	// gather is links to the other masters for keyspace notifications, which a master sends of its own keys only.
 	gather map[string]relay.Link
 
 	info    *command.Info // of the command that is being answered; nil for one that nobody knows
 	raw     []byte
-	pending int      // links that have not answered it; 0 while none is
-	next    []string // nodes that it goes to when those have
-	adds    bool     // it subscribes, at other masters too
-	early   []byte   // what those have sent before the client knows that it is subscribed
-	moving  int      // sharded channels that follow their slots
-	waits   bool     // the session waits for those
-	moved   string   // where a redirect says that it belongs
-	chased  int      // redirects that it has followed
-	mark    string   // the PING's text
-	leaving bool     // nothing is passed on any more
+	pending int             // links that have not answered it; 0 while none is
+	next    []*subscription // that it goes over when those have
+	adds    bool            // it subscribes, at other masters too
+	early   []byte          // what those have sent before the client knows that it is subscribed
+	slot    int             // of its channels, or AnyNode
+	refused bool            // it is to be said again, to whoever serves its slot, after a while
+	wait    time.Duration
+	chase   chase
+	mark    string // the PING's text
+	leaving bool   // nothing is passed on any more
+
+	waiting []*following // that nobody was asked for, for a while
+	awaited bool         // the session waits for them, and for those that were asked for
 }
 
 // subscription is a link and what is subscribed to over it.
@@ -48,7 +51,7 @@ type subscription struct {
 	channels int64 // and patterns
 	patterns int64 // of them
 	sharded  int64
-	silent   []following
+	silent   []*following
 	owed     int // answers
 }
 
@@ -58,15 +61,14 @@ func (sub *subscription) owes(n int) {
 	sub.link.Owes(sub.owed > 0)
 }
 
-// following is a sharded channel that we have subscribed to by ourselves, and whose confirmation is due.
+// subscribed tells whether Redis takes the link for a subscriber's.
+func (sub *subscription) subscribed() bool { return sub.channels+sub.sharded > 0 }
+
+// following is a sharded channel that follows its slot to another node, and whose confirmation is due.
 type following struct {
 	channel []byte
-	chased  int // redirects
+	chase   chase
 }
-
-// maxChased is how many redirects are followed one after another: nodes may disagree about a slot for a moment, and more than that is
-// the client's to know.
-const maxChased = 16
 
 // The kinds of confirmations.
 const (
@@ -84,22 +86,20 @@ func (s *session) subscribe(info *command.Info) bool {
 		return false
 	}
 	if s.subscriber == nil {
-		s.subscriber = &subscriber{s: s, links: map[string]*subscription{}, mark: rand.Text()}
+		s.subscriber = &subscriber{s: s, mark: rand.Text()}
 	}
 	b := s.subscriber
+	b.forgets(info)
 	if !b.settled() {
 		return false
 	}
-	addrs := b.targets(info)
+	over := b.targets(info)
 	b.begin(info)
 	b.gatherKeyspace(info)
-	if b.pending == 0 {
-		b.send(addrs...)
-		return true
-	}
-	b.next = addrs // whose confirmations say that all is done
-	for _, addr := range addrs {
-		b.to(addr)
+	if b.pending > 0 {
+		b.next = over // whose confirmations say that all is done
+	} else {
+		b.send(over...)
 	}
 	return true
 }
@@ -107,8 +107,8 @@ func (s *session) subscribe(info *command.Info) bool {
 // settled tells whether all subscriptions are where they belong, and has the session wait for that else: until a node has confirmed one,
 // it may not know the session as a subscriber.
 func (b *subscriber) settled() bool {
-	if b.moving > 0 {
-		b.waits, b.s.paused = true, forWork
+	if b.moving() > 0 {
+		b.awaited, b.s.paused = true, forWork
 		return false
 	}
 	return true
@@ -116,7 +116,8 @@ func (b *subscriber) settled() bool {
 
 // begin takes up the command just framed.
 func (b *subscriber) begin(info *command.Info) {
-	b.info, b.raw, b.moved, b.chased = info, bytes.Clone(b.s.commands.Raw), "", 0
+	b.info, b.raw, b.refused, b.chase = info, bytes.Clone(b.s.commands.Raw), false, chase{}
+	b.s.keep(len(b.raw))
 	b.s.paused = forWork
 	b.s.skips = false // confirmations come whatever CLIENT REPLY says
 }
@@ -125,36 +126,71 @@ var unsubscribeText = []byte("*1\r\n$11\r\nUNSUBSCRIBE\r\n*1\r\n$12\r\nPUNSUBSCR
 
 // leave ends all subscriptions, without a word to the client. The session goes on when Redis has done it.
 func (b *subscriber) leave() {
-	b.leaving, b.info, b.raw, b.moved = true, nil, unsubscribeText, ""
+	b.leaving, b.info, b.raw, b.refused, b.waiting = true, nil, unsubscribeText, false, nil
+	b.s.keep(len(b.raw))
 	b.s.paused = forWork
-	b.send(slices.Collect(maps.Keys(b.links))...)
+	if len(b.links) == 0 {
+		b.s.front.loop.Post(func() {
+			if b.s.subscriber == b {
+				b.answered()
+			}
+		})
+	}
+	b.send(b.links...)
 }
 
-// targets are the nodes that a command of the family goes to.
-func (b *subscriber) targets(info *command.Info) []string {
-	s := b.s
+// targets are the links that a command of the family goes over.
+func (b *subscriber) targets(info *command.Info) []*subscription {
+	b.slot = relay.AnyNode
 	if info.Channels {
-		if at := s.slotOf(info, false); at != relay.AnyNode {
-			return []string{s.lane.Node(at)}
+		if b.slot = b.s.slotOf(info, false); b.slot != relay.AnyNode {
+			return []*subscription{b.at(b.slot)}
 		}
-		var all []string // SUNSUBSCRIBE from everything
-		for addr, sub := range b.links {
+		var all []*subscription // SUNSUBSCRIBE from everything
+		for _, sub := range b.links {
 			if sub.sharded > 0 {
-				all = append(all, addr)
+				all = append(all, sub)
 			}
 		}
 		if len(all) > 0 {
 			return all
 		}
 	}
-	return []string{s.lane.Node(relay.AnyNode)}
+	return []*subscription{b.home()}
 }
 
-// send sends the current command to nodes.
-func (b *subscriber) send(addrs ...string) {
-	b.pending += len(addrs)
-	for _, addr := range addrs {
-		sub := b.to(addr)
+// home is the link for channels and patterns. It stays where it is while it has some.
+func (b *subscriber) home() *subscription {
+	for _, sub := range b.links {
+		if sub.channels > 0 {
+			return sub
+		}
+	}
+	return b.at(relay.AnyNode)
+}
+
+// at is the link to the node of a slot.
+func (b *subscriber) at(slot int) *subscription {
+	if sub := b.to(b.s.lane.Node(slot)); sub != nil {
+		return sub
+	}
+	return b.open(b.s.lane.Link(slot))
+}
+
+// to is the link to a node that there is, or nil.
+func (b *subscriber) to(addr string) *subscription {
+	for _, sub := range b.links {
+		if sub.link.Addr() == addr {
+			return sub
+		}
+	}
+	return nil
+}
+
+// send sends the current command over links.
+func (b *subscriber) send(over ...*subscription) {
+	b.pending += len(over)
+	for _, sub := range over {
 		b.say(sub.link, b.raw)
 		sub.owes(1)
 	}
@@ -169,25 +205,14 @@ func (b *subscriber) say(link relay.Link, raw []byte) {
 	link.Send(nil, ping)
 }
 
-// to is the link to a node.
-func (b *subscriber) to(addr string) *subscription {
-	if sub := b.links[addr]; sub != nil {
-		return sub
-	}
-	return b.open(addr)
-}
-
-func (b *subscriber) open(addr string) *subscription {
+func (b *subscriber) open(link relay.Link) *subscription {
 	sub := &subscription{}
-	b.links[addr] = sub
-	var link relay.Link
-	if addr == "" {
-		link = b.s.lane.Link(relay.AnyNode)
-	} else {
-		link = b.s.lane.LinkTo(addr)
-	}
+	b.links = append(b.links, sub)
 	// Nothing waits for a reply in the link's own sense: all that comes is looked at here.
 	sub.link = b.s.feed(link, func(push []byte) bool { return b.other(sub, push) })
+	if b.s.identity.Protocol == 3 {
+		sub.link.Lasts()
+	}
 	sub.link.OnLost(func(err error) { b.s.kill("a connection with its subscriptions was lost: " + err.Error()) })
 	return sub
 }
@@ -225,12 +250,13 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	if len(sub.silent) > 0 && bytes.Equal(sub.silent[0].channel, channel) && kind == kindSSubscribe {
 		sub.silent = sub.silent[1:]
 		sub.owes(-1)
-		b.arrived()
+		if b.moving() == 0 {
+			b.goOn()
+		}
 		return true
 	}
 	if kind == kindSUnsubscribe && (b.info == nil || b.info.Name != kindSUnsubscribe) { // nobody has asked: the slot has left the node
-		b.moving++
-		b.resubscribe(following{channel: bytes.Clone(channel)}, s.lane.Node(int(slot.Of(channel))))
+		b.resubscribe(&following{channel: bytes.Clone(channel)})
 		return true
 	}
 	return s.push(withCount(part, b.sharded()))
@@ -239,33 +265,45 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 // redirected handles the error of a node that does not own the slot of a sharded channel, or of a key.
 func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 	addr, _, is := b.s.lane.Redirected(part, sub.link.Addr())
+	now := b.s.front.loop.Now()
 	switch {
 	case !is:
 	case len(sub.silent) > 0:
 		next := sub.silent[0]
 		sub.silent = sub.silent[1:]
 		sub.owes(-1)
-		if next.chased++; next.chased > maxChased {
+		if wait, ok := next.chase.next(now, addr != ""); ok {
+			b.follow(next, wait)
+		} else {
 			b.s.kill("no node serves the slot of a sharded channel that it has subscribed to")
-			return true
 		}
-		b.resubscribe(next, addr)
 		return true
 	case b.info == nil:
 	case b.info.Reason != command.ReasonSubscribe: // a node minds the slot first, and then what is not for subscribers
 		b.s.push(appendError(nil, notForSubscribers(b.info)))
 		return true
-	case b.info.Channels && addr != "" && b.chased < maxChased:
-		b.chased++
-		b.moved = addr
-		return true
+	case b.slot != relay.AnyNode:
+		b.wait, b.refused = b.chase.next(now, addr != "")
+		return b.refused
 	}
 	return false
 }
 
+// follow subscribes to a sharded channel again in a while. Meanwhile the client may leave it.
+func (b *subscriber) follow(f *following, wait time.Duration) {
+	b.waiting = append(b.waiting, f)
+	b.goOn()
+	b.s.later(wait, func() {
+		if at := slices.Index(b.waiting, f); at >= 0 && b.s.subscriber == b {
+			b.waiting = slices.Delete(b.waiting, at, at+1)
+			b.resubscribe(f)
+		}
+	})
+}
+
 // resubscribe follows a sharded channel to the new owner of its slot. The client does not notice.
-func (b *subscriber) resubscribe(f following, addr string) {
-	sub := b.to(addr)
+func (b *subscriber) resubscribe(f *following) {
+	sub := b.at(int(slot.Of(f.channel)))
 	sub.silent = append(sub.silent, f)
 	sub.owes(1)
 	raw := redcon.AppendArray(nil, 2)
@@ -273,12 +311,32 @@ func (b *subscriber) resubscribe(f following, addr string) {
 	sub.link.Send(nil, redcon.AppendBulk(raw, f.channel))
 }
 
-// arrived goes on when a sharded channel has followed its slot.
-func (b *subscriber) arrived() {
-	if b.moving--; b.moving == 0 && b.waits {
-		b.waits = false
+// moving is the number of sharded channels that follow their slots.
+func (b *subscriber) moving() int {
+	n := len(b.waiting)
+	for _, sub := range b.links {
+		n += len(sub.silent)
+	}
+	return n
+}
+
+// goOn has the session look again whether it has to wait for channels that follow their slots.
+func (b *subscriber) goOn() {
+	if b.awaited {
+		b.awaited = false
 		b.s.proceed()
 	}
+}
+
+// forgets has channels not be followed any more that an SUNSUBSCRIBE names, or all.
+func (b *subscriber) forgets(info *command.Info) {
+	if info.Name != kindSUnsubscribe {
+		return
+	}
+	args := b.s.args()[1:]
+	b.waiting = slices.DeleteFunc(b.waiting, func(f *following) bool {
+		return len(args) == 0 || slices.ContainsFunc(args, func(arg []byte) bool { return bytes.Equal(arg, f.channel) })
+	})
 }
 
 // isMark tells whether a reply is that to our PING: its text alone, or behind "pong" for a subscriber over RESP2. A user who may
@@ -297,29 +355,34 @@ func (b *subscriber) answered() {
 	case b.pending > 0:
 		return
 	case len(b.next) > 0:
-		addrs := b.next
+		over := b.next
 		b.next = nil
-		b.send(addrs...)
+		b.send(over...)
 		return
-	case b.moved != "":
-		addr := b.moved
-		b.moved = ""
-		b.send(addr)
+	case b.refused:
+		b.refused = false
+		s.later(b.wait, func() {
+			if s.subscriber == b {
+				b.send(b.at(b.slot))
+			}
+		})
 		return
 	}
 	s.front.stats.replied(b.info, false)
+	s.keep(-len(b.raw))
 	b.info, b.raw, b.adds = nil, nil, false
 	if early := b.early; len(early) > 0 {
 		b.forgetEarly()
 		s.push(early)
 	}
-	for addr, sub := range b.links {
-		if sub.channels == 0 && sub.sharded == 0 && len(sub.silent) == 0 {
-			delete(b.links, addr)
-			sub.link.Release(true)
+	b.links = slices.DeleteFunc(b.links, func(sub *subscription) bool {
+		if sub.subscribed() || len(sub.silent) > 0 {
+			return false
 		}
-	}
-	if len(b.links) == 0 && b.moving == 0 || b.leaving { // a user may lack the right to unsubscribe
+		sub.link.Release(true)
+		return true
+	})
+	if len(b.links) == 0 && len(b.waiting) == 0 || b.leaving { // a user may lack the right to unsubscribe
 		b.over()
 	}
 	s.proceed()
@@ -327,7 +390,7 @@ func (b *subscriber) answered() {
 
 // sharded is the number of sharded channels, those on their way from one link to another among them.
 func (b *subscriber) sharded() int64 {
-	n := int64(b.moving)
+	n := int64(b.moving())
 	for _, sub := range b.links {
 		n += sub.sharded
 	}
@@ -361,21 +424,20 @@ func (b *subscriber) takes(info *command.Info) bool {
 }
 
 // tunnel sends a command of a RESP2 session that has subscriptions: Redis answers PING in a form of its own, and refuses the
-// rest. A large one is refused here.
+// rest. A large one of the rest is refused here.
 func (b *subscriber) tunnel(info *command.Info, large bool) bool {
+	if large && info != nil && info.Name == "ping" && b.s.collect() {
+		return false
+	}
 	if large {
 		return b.refuseLarge(info)
 	}
 	if !b.settled() {
 		return false
 	}
-	for addr, sub := range b.links {
-		if sub.channels+sub.sharded > 0 { // else Redis would run the command
-			b.begin(info)
-			b.send(addr)
-			break
-		}
-	}
+	b.slot = relay.AnyNode
+	b.begin(info)
+	b.send(b.links[slices.IndexFunc(b.links, (*subscription).subscribed)]) // over another one Redis would run the command
 	return true
 }
 

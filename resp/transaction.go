@@ -2,7 +2,8 @@ package resp
 
 import (
 	"bytes"
-	"time"
+	"slices"
+	"unsafe"
 
 	"readthrough/internal/command"
 	"readthrough/internal/relay"
@@ -13,44 +14,47 @@ import (
 //
 // The first key says which node; keys that live elsewhere are refused with CROSSSLOT, as a single node refuses those of other
 // slots. The text is kept: when a command is redirected before EXEC has run, all of it is said again to the new owner of the
-// slot. What was WATCHed then counts as changed, since the new node cannot tell.
+// slot. What was WATCHed then counts as changed, since the new node cannot tell. A command that is too large to be collected is
+// streamed over the link and not kept, as is a text that gets too long: from then on a redirect aborts the transaction.
 type transaction struct {
 	s        *session
-	link     relay.Link // nil until a command has to be sent
-	bound    bool       // a key has chosen the node
+	link     relay.Link     // nil until a command has to be sent
+	as       relay.Identity // the link's
+	bound    bool           // a key has chosen the node
 	watching bool
-	changed  bool // EXEC answers null: nobody can tell whether what was watched is as it was
-	starting bool // MULTI is on its way
-	multi    bool // between MULTI and EXEC
-	refused  bool // a command was refused here, so that EXEC has to abort
-	caching  bool // CLIENT CACHING went before MULTI, and holds until EXEC
-	ending   bool // EXEC, DISCARD or UNWATCH is on its way
+	watched  []int // slots, for as long as the transaction lasts
+	changed  bool  // EXEC answers null: nobody can tell whether what was watched is as it was
+	starting bool  // MULTI is on its way
+	multi    bool  // between MULTI and EXEC
+	refused  bool  // a command was refused here, so that EXEC has to abort
+	unkept   bool  // the text is not kept any more, so that it cannot be said again
+	caching  bool  // CLIENT CACHING went before MULTI, and holds until EXEC
+	ending   bool  // EXEC, DISCARD or UNWATCH is on its way
 
 	text     []entry  // since MULTI, that the link has been sent
 	written  [][]byte // mapped keys that it changes
-	size     int      // bytes of it
+	size     int      // bytes of both
 	due      int      // replies that the link owes for commands of the client
 	clean    bool     // what ended it was answered without an error
 	moved    bool     // one was redirected: what the others are answered counts for nothing
 	to       string   // where; empty: to whoever owns the slot in a moment
 	retrying bool     // it is said again in a moment; there is no link until then
-	attempts int
-	deadline time.Time
+	chase    chase
 }
 
 // entry is a command of a transaction.
 type entry struct {
-	raw   []byte
+	raw   []byte // nil: it is not kept
 	slot  int
 	place *place // nil once it is answered
 	due   bool   // the link owes the reply
 }
 
-// maxText is the size in bytes up to which a transaction is kept.
-const maxText = 4 << 20
-
-// settling is how long a transaction is said again while its slot moves.
-const settling = 3 * time.Second
+// entrySize and keySize are what a command and a key take beside their bytes.
+const (
+	entrySize = int(unsafe.Sizeof(entry{}))
+	keySize   = int(unsafe.Sizeof([]byte(nil)))
+)
 
 var (
 	multiText   = []byte("*1\r\n$5\r\nMULTI\r\n")
@@ -62,8 +66,8 @@ const (
 	errCrossSlot = relay.Error("CROSSSLOT Keys in request don't hash to the same slot")
 	errExecAbort = relay.Error("EXECABORT Transaction discarded because of previous errors.")
 	errNotInside = relay.Error("ERR Command not allowed inside a transaction")
+	errNotKept   = relay.Error("TRYAGAIN the transaction belongs to another node, and is too large to be kept for saying it again: repeat it")
 	errUnsettled = relay.Error("TRYAGAIN the transaction's slot is moving: repeat it")
-	errLongText  = relay.Error("ERR the transaction is larger than 4 MiB: make several of it")
 )
 
 // transact handles WATCH, MULTI and what ends them, where the session has no transaction yet.
@@ -103,8 +107,14 @@ func (t *transaction) before(info *command.Info) bool {
 	case command.ActionWatch:
 		at := s.slotOf(info, false)
 		if t.bound && s.lane.Node(at) != t.link.Addr() {
-			s.front.take(s, info).fail(errCrossSlot)
-			return true
+			if !slices.Contains(t.watched, at) {
+				s.front.take(s, info).fail(errCrossSlot)
+				return true
+			}
+			t.unbind() // the slot has moved since
+		}
+		if !slices.Contains(t.watched, at) {
+			t.watched = append(t.watched, at)
 		}
 		if t.link == nil {
 			t.open(s.lane.Link(at))
@@ -136,10 +146,6 @@ func (t *transaction) before(info *command.Info) bool {
 // inside handles a command between MULTI and EXEC.
 func (t *transaction) inside(info *command.Info, large bool) bool {
 	s := t.s
-	if large {
-		s.discardLarge(true)
-		return t.refuse(info, errLarge)
-	}
 	at, keyed := relay.AnyNode, false
 	if info != nil && info.ArityOK(s.commands.N) {
 		switch info.Action {
@@ -155,28 +161,38 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 			t.send(info, at, true)
 			return true
 		case command.ActionQuit:
+			s.discardLarge(large)
 			return s.quit(info, nil)
 		case command.ActionReset:
 			return s.local(info, false)
 		case command.ActionMulti, command.ActionWatch, command.ActionUnwatch:
 		default:
 			if info.Handling == command.Local || info.Handling == command.Private && info.Reason != command.ReasonBlocking {
-				return t.refuse(info, errNotInside)
+				return t.refuse(info, errNotInside, large)
 			}
 			if info.Handling != command.FixedNode {
-				at = s.slotOf(info, false)
+				at = s.slotOf(info, large)
 				keyed = at != relay.AnyNode
+			}
+			if large && s.hidesKeys(info) {
+				if s.collect() {
+					return false
+				}
+				return t.refuse(info, errHiddenKeys, true)
+			}
+			if large && !keyed && (info.Keyed() || !t.bound) && s.collect() { // its node is not known yet
+				return false
 			}
 		}
 	}
-	if t.size+len(s.commands.Raw) > maxText {
-		return t.refuse(info, errLongText)
-	}
 	if keyed && t.link != nil && at != t.slot() && s.lane.Node(at) != t.link.Addr() {
-		if t.bound {
-			return t.refuse(info, errCrossSlot)
-		}
-		if !s.quiet() { // what was said to any node is said again to the right one
+		moved := t.slot() == relay.AnyNode && slices.Contains(t.watched, at) // since it was watched
+		switch {
+		case t.bound && !moved:
+			return t.refuse(info, errCrossSlot, large)
+		case t.unkept:
+			return t.refuse(info, errNotKept, large)
+		case !s.quiet(): // what was said to any node is said again to the right one
 			return false
 		}
 		t.reopen(s.lane.Link(at))
@@ -186,7 +202,11 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 		t.sayMulti()
 	}
 	t.bound = t.bound || keyed
-	t.send(info, at, true)
+	if large {
+		t.stream(info, at)
+	} else {
+		t.send(info, at, true)
+	}
 	return true
 }
 
@@ -230,7 +250,8 @@ func (t *transaction) nothing() []byte {
 }
 
 // refuse answers a command with an error that aborts the transaction.
-func (t *transaction) refuse(info *command.Info, err relay.Error) bool {
+func (t *transaction) refuse(info *command.Info, err relay.Error, large bool) bool {
+	t.s.discardLarge(large)
 	t.refused = true
 	t.s.front.take(t.s, info).fail(err)
 	return true
@@ -238,7 +259,7 @@ func (t *transaction) refuse(info *command.Info, err relay.Error) bool {
 
 // open takes a link into use.
 func (t *transaction) open(link relay.Link) {
-	t.link = link
+	t.link, t.as = link, t.s.identity
 	link.OnLost(func(err error) { t.lost(link, err) })
 }
 
@@ -287,28 +308,77 @@ func (t *transaction) say(info *command.Info) {
 	t.send(info, relay.AnyNode, false)
 }
 
-// send sends the command just framed over the link, and keeps it where it belongs to the text.
-func (t *transaction) send(info *command.Info, at int, kept bool) {
+// send sends the command just framed over the link. inText says that it belongs to the text.
+func (t *transaction) send(info *command.Info, at int, inText bool) {
+	raw := t.s.commands.Raw
+	var p *place
+	if inText {
+		t.writes(info, false)
+		p = t.take(info, at, raw)
+	} else {
+		p = t.place(info, at, -1)
+	}
+	t.s.send(p, len(raw))
+	t.link.Send(&p.Request, raw)
+}
+
+// stream sends what has come of a large command over the link, and has the rest of it sent there.
+func (t *transaction) stream(info *command.Info, at int) {
+	t.letGo()
+	t.writes(info, true)
+	p := t.take(info, at, nil)
+	t.s.send(p, 0)
+	t.s.large = lent{t.link}
+	t.link.Begin(&p.Request, t.s.commands.Raw)
+}
+
+// letGo keeps the text no longer.
+func (t *transaction) letGo() {
+	t.unkept = true
+	for i := range t.text {
+		t.hold(-len(t.text[i].raw))
+		t.text[i].raw = nil
+	}
+}
+
+// writes notes the mapped keys that the command just framed changes: before EXEC is sent, their leases are to be removed.
+func (t *transaction) writes(info *command.Info, large bool) {
+	for _, key := range t.s.written(info, large) {
+		t.written = append(t.written, bytes.Clone(key))
+		t.hold(len(key) + keySize)
+	}
+}
+
+// lent is a transaction's link in the hands of a large command, which does not give it up.
+type lent struct{ relay.Link }
+
+// Release implements relay.Link.
+func (lent) Release(bool) {}
+
+// take takes a place for a command of the text, which is kept as long as there is room for it.
+func (t *transaction) take(info *command.Info, at int, raw []byte) *place {
+	if !t.unkept && t.size+len(raw) > t.s.front.allowed.inFlight {
+		t.letGo()
+	}
+	if t.unkept {
+		raw = nil
+	}
+	p := t.place(info, at, len(t.text))
+	t.text = append(t.text, entry{bytes.Clone(raw), at, p, true})
+	t.hold(len(raw) + entrySize)
+	return p
+}
+
+// place takes a place for a command that the link is to be sent. index is that in the text; negative: it is none of it.
+func (t *transaction) place(info *command.Info, at, index int) *place {
 	s := t.s
 	p := s.front.take(s, info)
-	raw := s.commands.Raw
-	index := -1
-	if kept {
-		index = len(t.text)
-		t.text = append(t.text, entry{bytes.Clone(raw), at, p, true})
-		t.hold(len(raw))
-		for _, key := range s.written(info, false) {
-			t.written = append(t.written, bytes.Clone(key))
-			t.hold(len(key))
-		}
-	}
 	if info != nil && info.Write {
 		s.noteWrite(at)
 	}
 	p.inspect = func(b []byte, first, last bool) bool { return t.reply(p, index, b, first, last) }
-	s.send(p, len(raw))
 	t.due++
-	t.link.Send(&p.Request, raw)
+	return p
 }
 
 // reply looks at the reply to a command, and keeps it from the client when the command will be sent again.
@@ -373,31 +443,34 @@ func (t *transaction) unwatchable(p *place) {
 
 // retry has the text sent again where the redirect says, at once or in a while.
 func (t *transaction) retry() {
-	now := t.s.front.loop.Now()
-	if t.deadline.IsZero() {
-		t.deadline = now.Add(settling)
-	}
-	t.attempts++
-	switch {
-	case now.After(t.deadline):
+	to := t.to
+	wait, ok := t.chase.next(t.s.front.loop.Now(), to != "")
+	if !ok || t.unkept {
 		t.drop()
 		t.refused = true
-		t.fail(errUnsettled)
+		if t.unkept {
+			t.fail(errNotKept)
+		} else {
+			t.fail(errUnsettled)
+		}
 		if t.ending {
 			t.over(false)
 		}
-	case t.to != "":
-		t.reopen(t.s.lane.LinkTo(t.to))
-	default:
-		t.unbind() // nothing is to be lost with a link meanwhile
-		t.retrying = true
-		t.s.front.loop.After(backoff(t.attempts), func() {
-			if t.s.transaction == t {
-				t.retrying = false
-				t.reopen(t.s.lane.Link(t.slot()))
-			}
-		})
+		return
 	}
+	t.unbind() // nothing is to be lost with a link meanwhile
+	t.retrying = true
+	t.s.later(wait, func() {
+		switch {
+		case t.s.transaction != t:
+			return
+		case to != "":
+			t.reopen(t.s.lane.LinkTo(to))
+		default:
+			t.reopen(t.s.lane.Link(t.slot()))
+		}
+		t.retrying = false
+	})
 }
 
 // slot is that of the text's keys.
@@ -449,7 +522,7 @@ func (t *transaction) fail(err error) {
 // hold counts n bytes more of the text.
 func (t *transaction) hold(n int) {
 	t.size += n
-	t.s.front.waiting += n
+	t.s.keep(n)
 }
 
 // forget frees the text.

@@ -78,7 +78,7 @@ func (l *lane) nodeOf(r *relay.Request) string {
 func (l *lane) wireTo(addr string) *wire {
 	w := l.byAddr[addr]
 	if w == nil {
-		w = &wire{lane: l, addr: addr, began: l.side.loop.Now()}
+		w = &wire{lane: l, addr: addr, began: l.side.loop.Now(), queued: queue{loop: l.side.loop}}
 		l.byAddr[addr] = w
 		if l.own != nil && l.own.Setup != nil {
 			for _, raw := range l.own.Setup(addr) {
@@ -108,7 +108,7 @@ func (w *wire) undialled(cause error) {
 		w.lost(cause)
 		return
 	}
-	r, raw := w.head, w.queued
+	r, raw := w.head, w.queued.b
 	w.head, w.tail, w.count = nil, nil, 0
 	w.close()
 	for r != nil {
@@ -249,6 +249,10 @@ func (l *lane) linked() bool {
 // close closes the connections of a lane that has no sessions, but those that are the sessions' to give up.
 func (l *lane) close() {
 	l.parked.wake.Stop()
+	for _, p := range l.parked.requests {
+		l.side.loop.Hold(-len(p.raw))
+	}
+	l.parked.requests = nil
 	for _, w := range l.byAddr {
 		w.close()
 	}

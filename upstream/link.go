@@ -19,13 +19,23 @@ const (
 // have. It implements relay.Link and loop.Handler.
 type link struct {
 	lane     *lane
-	addr     string
+	slot     int        // whose node it is to, while it is being dialled; noSlot: the address is what counts
+	addr     string     // empty while no node is known
 	conn     *loop.Conn // nil while dialling
-	queued   []byte
+	queued   queue
 	parts    parts
-	replaced bool  // the node was a master and is none now
-	broken   error // why there is no connection
-	free     bool  // for another session
+	replaced bool           // the node was a master and is none now
+	broken   error          // why there is no connection
+	free     bool           // for another session
+	strange  bool           // its identity is not the lane's
+	lasts    bool           // for as long as a client likes, and takes AUTH meanwhile
+	stale    []byte         // AUTH, since it has authenticated with what does not hold any more; nil: it has not
+	auth     *relay.Request // of AUTH, until it is answered
+	aside    bool           // the current reply is for other
+
+	since    time.Time   // dialling
+	attempts int         // to connect
+	again    *loop.Timer // for the next one
 
 	head, tail *relay.Request // sent and not answered
 	owner      *relay.Owner   // of other
@@ -44,17 +54,11 @@ type link struct {
 	progress time.Time // of the last byte either way, or when the link became free
 }
 
+// noSlot is the slot of a link to an address.
+const noSlot = -2
+
 // Link implements relay.Lane.
-func (l *lane) Link(slot int) relay.Link {
-	addr := l.Node(slot)
-	if addr == "" {
-		cause, _ := l.side.unknown()
-		k := &link{lane: l}
-		l.side.loop.Post(func() { k.fail(cause) }) // not before the session has it
-		return k
-	}
-	return l.LinkTo(addr)
-}
+func (l *lane) Link(slot int) relay.Link { return l.link(slot, l.Node(slot)) }
 
 // Node implements relay.Lane.
 func (l *lane) Node(slot int) string {
@@ -65,35 +69,88 @@ func (l *lane) Node(slot int) string {
 }
 
 // LinkTo implements relay.Lane.
-func (l *lane) LinkTo(addr string) relay.Link {
+func (l *lane) LinkTo(addr string) relay.Link { return l.link(noSlot, addr) }
+
+func (l *lane) link(slot int, addr string) relay.Link {
 	for _, k := range l.links {
 		if k.addr == addr && k.free {
 			k.free = false
 			return k
 		}
 	}
-	k := &link{lane: l, addr: addr}
+	k := &link{lane: l, slot: slot, addr: addr, since: l.side.loop.Now(), queued: queue{loop: l.side.loop}}
 	l.links = append(l.links, k)
-	if own := l.own; own != nil && own.Setup != nil && !own.Everywhere { // else the wires tell of what happens anywhere
-		for _, raw := range own.Setup(addr) {
-			k.Send(&relay.Request{Sink: discard{}}, raw)
+	l.side.loop.Post(k.dial) // it may fail at once, but not before the session has it
+	return k
+}
+
+// dial connects to the node, or to the one that serves the slot by now. A node that cannot be reached is waited for as a wire's
+// is: nothing was sent to it.
+func (k *link) dial() {
+	l := k.lane
+	if k.broken != nil {
+		return
+	}
+	if k.slot != noSlot {
+		if addr := l.Node(k.slot); addr != "" {
+			k.addr = addr
 		}
+	}
+	if k.addr == "" {
+		if cause, waits := l.side.unknown(); waits {
+			k.dialLater(cause)
+		} else {
+			k.fail(cause)
+		}
+		return
+	}
+	addr := k.addr
+	if cause := l.givenUp(addr, patience); cause != nil {
+		k.fail(errDown(addr, cause))
+		return
 	}
 	l.dial(addr, func(fd int, err error) {
 		if err != nil {
-			k.fail(errDown(addr, err))
-			return
-		}
-		if conn, ok := l.side.take(fd, k, k.broken != nil); ok {
-			k.conn = conn
-			k.write(k.queued)
-			k.queued = nil
-			if k.notify != nil {
-				conn.NotifyBelow(k.below)
-			}
+			k.dialLater(errDown(addr, err))
+		} else if conn, ok := l.side.take(fd, k, k.broken != nil); ok {
+			k.dialled(conn)
 		}
 	})
-	return k
+}
+
+// dialLater dials again in a moment, unless that has gone on for too long.
+func (k *link) dialLater(cause relay.Error) {
+	k.attempts++
+	switch {
+	case k.broken != nil:
+	case k.lane.side.loop.Now().Sub(k.since) > patience:
+		k.fail(cause)
+	default:
+		k.again = k.lane.side.loop.After(backoff(k.attempts), k.dial)
+	}
+}
+
+// dialled gives the link its connection, and that what waits: first of all what brings it into the session's state.
+func (k *link) dialled(conn *loop.Conn) {
+	k.conn = conn
+	if own := k.lane.own; own != nil && own.Setup != nil && !own.Everywhere { // else the wires tell of what happens anywhere
+		setup := own.Setup(k.addr)
+		for _, raw := range setup {
+			k.write(raw)
+		}
+		for range setup {
+			k.head = &relay.Request{Sink: discard{}, Next: k.head}
+			if k.tail == nil {
+				k.tail = k.head
+			}
+		}
+	}
+	k.write(k.queued.b)
+	k.queued.free()
+	k.authenticate()
+	if k.notify != nil {
+		conn.NotifyBelow(k.below)
+	}
 }
 
 // Redirected implements relay.Lane.
@@ -127,7 +184,10 @@ func (k *link) Send(r *relay.Request, raw []byte) {
 }
 
 // Owes implements relay.Link.
-func (k *link) Owes(due bool) { k.owes = due }
+func (k *link) Owes(due bool) {
+	k.owes = due
+	k.authenticate()
+}
 
 // Begin implements relay.Link.
 func (k *link) Begin(r *relay.Request, raw []byte) {
@@ -145,7 +205,7 @@ func (k *link) More(raw []byte, last bool) {
 
 func (k *link) give(raw []byte) {
 	if k.conn == nil {
-		k.queued = append(k.queued, raw...)
+		k.queued.add(raw)
 		return
 	}
 	k.write(raw)
@@ -165,7 +225,7 @@ func (k *link) Buffered() int {
 		return 0
 	}
 	if k.conn == nil {
-		return len(k.queued)
+		return len(k.queued.b)
 	}
 	return k.conn.Buffered()
 }
@@ -186,11 +246,40 @@ func (k *link) OnOther(owner *relay.Owner, f func(b []byte, last bool) (ready bo
 // OnLost implements relay.Link.
 func (k *link) OnLost(f func(err error)) { k.lost = f }
 
+// Lasts implements relay.Link.
+func (k *link) Lasts() { k.lasts = true }
+
+// reauthenticate has the connection authenticate again, with raw, as soon as that is possible. It is not where Redis takes no AUTH, or
+// not as one: while a client over RESP2 has subscriptions, within MULTI, while a command blocks. Such a connection keeps what it
+// has, and is closed when it is given up.
+func (k *link) reauthenticate(raw []byte) {
+	switch {
+	case k.strange:
+	case k.free && !k.lane.tells():
+		k.close()
+	default:
+		k.stale = raw
+		k.authenticate()
+	}
+}
+
+func (k *link) authenticate() {
+	if k.stale == nil || !k.lasts && !k.free || k.conn == nil || k.broken != nil || k.owes || k.head != nil {
+		return
+	}
+	raw := k.stale
+	k.stale, k.auth = nil, &relay.Request{Sink: reauthentication{k.lane.side, k.addr}}
+	k.Send(k.auth, raw)
+}
+
+// Estrange implements relay.Link.
+func (k *link) Estrange() { k.strange = true }
+
 // Release implements relay.Link.
 func (k *link) Release(clean bool) {
 	k.notify, k.owner, k.other, k.lost = nil, nil, nil, nil
 	k.parts.cutsPushes = false
-	if clean && !k.lane.over() && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
+	if clean && !k.strange && k.stale == nil && !k.lane.over() && k.broken == nil && k.conn != nil && k.head == nil && (k.whole || !k.large) &&
 		(k.lane.tells() || k.lane.freeLinks() < maxLinks) {
 		k.free, k.large = true, false
 		k.progress = k.lane.side.loop.Now()
@@ -222,7 +311,8 @@ func (k *link) fail(err error) {
 		k.lane.links = slices.DeleteFunc(k.lane.links, func(other *link) bool { return other == k })
 		k.lane.forget()
 	}
-	k.queued = nil
+	k.queued.free()
+	k.again.Stop()
 	if k.conn != nil {
 		k.conn.Close()
 	}
@@ -252,7 +342,7 @@ func (k *link) notified() {
 func (k *link) Data(b []byte) (used int) {
 	k.progress = k.lane.side.loop.Now()
 	for used < len(b) && k.broken == nil && !k.conn.Paused() {
-		n, _, last, err := k.parts.next(b[used:])
+		n, first, last, err := k.parts.next(b[used:])
 		if err != nil {
 			k.lose(err)
 			break
@@ -262,6 +352,9 @@ func (k *link) Data(b []byte) (used int) {
 		}
 		part := b[used : used+n]
 		used += n
+		if first {
+			k.aside = k.head == nil || k.parts.kind == '>' || k.head == k.auth && isLine(part)
+		}
 		if !k.pass(part, last) {
 			k.conn.Pause()
 		}
@@ -272,12 +365,12 @@ func (k *link) Data(b []byte) (used int) {
 // pass hands a reply, or its next part, to whom it is for. It is false when that one wants no more for now.
 func (k *link) pass(b []byte, last bool) (ready bool) {
 	r := k.head
-	if r == nil || k.parts.kind == '>' {
+	if k.aside {
 		other, owner := k.other, k.owner
 		if other == nil && k.lane.tells() {
 			other, owner = k.lane.own.Push, k.lane.own.Owner
 		}
-		if other == nil || other(b, last) {
+		if other == nil || other(b, last) || r != nil { // one that is due may have to come before it
 			return true
 		}
 		k.resumeWith(owner)
@@ -292,12 +385,18 @@ func (k *link) pass(b []byte, last bool) (ready bool) {
 	}
 	owner := r.Owner
 	r.Raw = nil
-	if r.Sink.Reply(r, b, last) {
-		return true
+	ready = r.Sink.Reply(r, b, last)
+	if last {
+		k.authenticate()
 	}
-	k.resumeWith(owner)
-	return false
+	if !ready {
+		k.resumeWith(owner)
+	}
+	return ready
 }
+
+// isLine tells a line of MONITOR from the answer to AUTH.
+func isLine(b []byte) bool { return b[0] == '+' && string(b) != "+OK\r\n" }
 
 func (k *link) resumeWith(owner *relay.Owner) {
 	owner.OnResume(func() {

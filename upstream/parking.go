@@ -93,6 +93,7 @@ func (l *lane) park(p parked, wait time.Duration) {
 		at--
 	}
 	l.parked.requests = slices.Insert(l.parked.requests, at, p)
+	l.side.loop.Hold(len(p.raw))
 	l.wakeAt(p.due)
 }
 
@@ -140,6 +141,7 @@ func (l *lane) unpark(all bool) {
 		}
 		switch {
 		case !now.Before(p.r.Deadline):
+			l.side.loop.Hold(-len(p.raw))
 			l.fail(p.r, p.raw, p.cause)
 		case held[owner]: // the reply, or the one before it, sees to it
 			l.parked.requests = append(l.parked.requests, p)
@@ -151,6 +153,7 @@ func (l *lane) unpark(all bool) {
 			l.wakeAt(p.r.Deadline)
 		default:
 			held[owner] = p.alone
+			l.side.loop.Hold(-len(p.raw))
 			l.Send(p.r, p.raw)
 		}
 	}

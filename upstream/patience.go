@@ -53,8 +53,9 @@ func (w *wire) impatient() {
 	var failed []failing
 	var next time.Time // of those that stay
 	now := w.lane.side.loop.Now()
-	queued, skip := w.queued, 0
-	w.queued, w.tail = nil, nil
+	queued, skip := w.queued.b, 0
+	w.queued.free()
+	w.tail = nil
 	for at := &w.head; *at != nil; {
 		r := *at
 		raw := queued[skip : skip+r.Size]
@@ -64,7 +65,7 @@ func (w *wire) impatient() {
 			w.count--
 			failed = append(failed, failing{r, raw})
 		} else {
-			w.queued = append(w.queued, raw...)
+			w.queued.add(raw)
 			w.tail = r
 			at = &r.Next
 			if r.Patience > 0 && now.Before(r.Deadline) && (next.IsZero() || r.Deadline.Before(next)) {

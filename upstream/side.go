@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -290,9 +291,10 @@ func (s *Side) reauthenticate(as credentials) {
 			return
 		}
 		for _, w := range l.byAddr {
-			if w.conn != nil { // one that is being made will have asked for itself, or is refused and made again
-				w.push(&relay.Request{Sink: reauthentication{s, w.addr}}, raw)
-			}
+			w.reauthenticate(raw)
+		}
+		for _, k := range slices.Clone(l.links) {
+			k.reauthenticate(raw)
 		}
 	})
 }

@@ -25,7 +25,8 @@ type wire struct {
 	addr string
 	conn *loop.Conn // nil while dialling
 
-	queued []byte    // commands that wait for the connection
+	queued queue     // commands that wait for the connection
+	stale  []byte    // AUTH, to follow them; nil: it need not
 	began  time.Time // to dial
 
 	head, tail *relay.Request
@@ -56,7 +57,7 @@ func (w *wire) push(r *relay.Request, raw []byte) {
 	w.tail = r
 	w.count++
 	if w.conn == nil {
-		w.queued = append(w.queued, raw...)
+		w.queued.add(raw)
 		w.hasten(r)
 		return
 	}
@@ -77,7 +78,7 @@ func (w *wire) pop() {
 // raw returns the n bytes that start skip bytes into what is kept.
 func (w *wire) raw(skip, n int) []byte {
 	if w.conn == nil {
-		return w.queued[skip : skip+n]
+		return w.queued.b[skip : skip+n]
 	}
 	return w.conn.Retained(skip, n)
 }
@@ -98,10 +99,24 @@ func (w *wire) dialled(conn *loop.Conn) {
 	w.conn = conn
 	w.calm()
 	conn.Retain()
-	conn.Write(w.queued)
-	w.queued = nil
+	conn.Write(w.queued.b)
+	w.queued.free()
 	w.progress = w.lane.side.loop.Now()
+	if w.stale != nil {
+		w.reauthenticate(w.stale)
+		w.stale = nil
+	}
 	w.closeIfDone()
+}
+
+// reauthenticate has the connection authenticate again, with raw. One that is being made does so then: it may have begun with what was
+// withdrawn meanwhile.
+func (w *wire) reauthenticate(raw []byte) {
+	if w.conn == nil {
+		w.stale = raw
+		return
+	}
+	w.push(&relay.Request{Sink: reauthentication{w.lane.side, w.addr}}, raw)
 }
 
 // Data implements loop.Handler.
@@ -137,7 +152,7 @@ func (w *wire) pushed(b []byte, last bool) {
 		}
 		return
 	}
-	if !own.Push(b, last) {
+	if !own.Push(b, last) && w.head == nil { // else what it is to stand behind may be a reply that comes over this very connection
 		w.hold(own.Owner)
 	}
 }
@@ -220,6 +235,7 @@ func (w *wire) close() {
 	if w.conn != nil {
 		w.conn.Close()
 	}
+	w.queued.uncount()
 	w.stall.Stop()
 	w.hurry.Stop()
 	w.lane.gone(w)

@@ -15,6 +15,9 @@ var ErrAskKeys = errors.New("the keys of this command are known to COMMAND GETKE
 // fewer arguments than that where ArityOK is false.
 func (i *Info) FirstKey() int { return i.firstKey }
 
+// Keyed reports whether the command may have keys, or channels of Info.Channels.
+func (i *Info) Keyed() bool { return i.AskKeys || i.finder != 0 || len(i.specs) > 0 }
+
 // AppendKeys appends to dst the indices among args of every key, or channel of
 // Info.Channels, in the order in which the server finds them. args is the whole
 // command, the names of command and subcommand included. It allocates only where

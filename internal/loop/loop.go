@@ -112,7 +112,7 @@ type Stats struct {
 	Turns     uint64
 	Busy      time.Duration // spent in turns, the waiting left out
 	Conns     int           // open now
-	Buffered  int           // bytes of buffers in use by connections now
+	Buffered  int           // bytes of buffers in use by connections now, and of what Hold was told
 	FreeBytes int           // bytes of buffers kept for use
 }
 
@@ -120,6 +120,9 @@ type Stats struct {
 func (l *Loop) Stats() Stats {
 	return Stats{Turns: l.turns, Busy: l.busy, Conns: l.live, Buffered: l.buffers.used, FreeBytes: l.buffers.kept}
 }
+
+// Hold counts n bytes more, or less, that are kept for connections outside of their buffers: for one that is not made yet.
+func (l *Loop) Hold(n int) { l.buffers.used += n }
 
 func (l *Loop) isStopped() bool {
 	l.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -571,5 +572,19 @@ func TestStopClosesWhatIsOpen(t *testing.T) {
 		if n, err := unix.Read(p, make([]byte, 1)); n != 0 || err != nil {
 			t.Errorf("peer read %d bytes, %v, want the end", n, err)
 		}
+	}
+}
+
+// A loop that waits does not hold up the garbage collector, which stops all that runs.
+func TestAWaitingLoopDoesNotHoldUpTheGarbageCollector(t *testing.T) {
+	l := running(t)
+	const wait = 4 * time.Second
+	on(t, l, func() { l.After(wait, func() {}) })
+	began := time.Now()
+	for range 3 {
+		runtime.GC()
+	}
+	if took := time.Since(began); took > wait/2 {
+		t.Errorf("it took %v", took)
 	}
 }

@@ -117,7 +117,8 @@ type Own struct {
 	Setup func(addr string) [][]byte
 	// Everywhere has connections to all masters made, not only to those that are needed.
 	Everywhere bool
-	// Push gets what Redis sends by itself, and Lost hears that a connection broke. Both may be nil.
+	// Push gets what Redis sends by itself, and Lost hears that a connection broke. Both may be nil. Push returns false when it wants no
+	// more before Owner.Resume; it gets more all the same over a connection that owes a reply.
 	Push func(b []byte, last bool) (ready bool)
 	Lost func(err error)
 }
@@ -139,10 +140,14 @@ type Link interface {
 	Buffered() int
 	NotifyBelow(n int, f func())
 	// OnOther has f called with what comes and answers no request: pushes, and whole replies while none is due. It returns
-	// false when it wants no more before Owner.Resume.
+	// false when it wants no more before Owner.Resume; it gets more all the same while a reply is due.
 	OnOther(owner *Owner, f func(b []byte, last bool) (ready bool))
 	// OnLost has f called when the connection breaks, after its requests have failed.
 	OnLost(f func(err error))
+	// Lasts says that the client decides how long the link is used, and that the node takes AUTH over it while it owes nothing.
+	Lasts()
+	// Estrange says that the session changes the identity of the connection, which is no other session's after that.
+	Estrange()
 	// Release gives the link up: open for other sessions when it is in the state of a new connection and owes no reply, else
 	// closed.
 	Release(clean bool)

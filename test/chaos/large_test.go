@@ -183,7 +183,7 @@ func TestALargeArgumentThatIsOfNoUse(t *testing.T) {
 		{"AUTH", big},
 		{"HELLO", "3", "SETNAME", big},
 		{"CLIENT", "SETNAME", big},
-		{"SUBSCRIBE", big},
+		{"SUBSCRIBE", big + big},
 		{"SCAN", "0", "MATCH", big},
 		{"NOSUCHCOMMAND", big},
 		{"GET", "k", big},

@@ -15,6 +15,7 @@ type Member struct {
 	Master   *Redis      // nil for a master
 	Failed   bool        // found failing by the majority
 	Slots    []SlotRange // of a master, in order
+	epoch    string      // of its claim to them: where two nodes claim a slot, the higher one is believed
 	hasLinks bool
 }
 
@@ -42,7 +43,7 @@ func (c *Cluster) membersSeenBy(ctx context.Context, n *Redis) ([]Member, error)
 		if len(f) < 8 {
 			return nil, fmt.Errorf("CLUSTER NODES: cannot read %q", line)
 		}
-		m := Member{Node: c.byID(f[0]), Master: c.byID(f[3]), hasLinks: f[7] == "connected"}
+		m := Member{Node: c.byID(f[0]), Master: c.byID(f[3]), epoch: f[6], hasLinks: f[7] == "connected"}
 		if m.Node == nil {
 			continue
 		}
@@ -174,7 +175,8 @@ func (c *Cluster) agreed(ctx context.Context) error {
 }
 
 // view is what a node thinks of the live members and of the slots, in a form that can be compared. It is an error if the node
-// misses something: a member, a slot, its own master.
+// misses something: a member, a slot, its own master. Epochs are part of it: who is given a slot takes a higher epoch than all that it
+// knows, so that nobody believes what its last owner has said before.
 func (c *Cluster) view(ctx context.Context, n *Redis) (string, error) {
 	members, err := c.membersSeenBy(ctx, n)
 	if err != nil {
@@ -200,7 +202,7 @@ func (c *Cluster) view(ctx context.Context, n *Redis) (string, error) {
 		if m.Master != nil {
 			line = m.Node.addr + " replica of " + m.Master.addr
 		}
-		lines = append(lines, fmt.Sprint(line, m.Slots))
+		lines = append(lines, fmt.Sprint(line, m.Slots, m.epoch))
 		if m.Node == n && m.Master != nil {
 			if err := n.inSync(ctx); err != nil {
 				return "", err

@@ -60,9 +60,15 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{cluster: harness.NewCluster(t, harness.ClusterOptions{}), db: newDatabase(t)}
+	return newWorldWith(t, harness.ClusterOptions{}, "")
+}
+
+// newWorldWith is newWorld with more lines of configuration.
+func newWorldWith(t *testing.T, o harness.ClusterOptions, lines string) *world {
+	t.Helper()
+	w := &world{cluster: harness.NewCluster(t, o), db: newDatabase(t)}
 	w.sidecar = harness.NewSidecar(t, harness.SidecarOptions{
-		Config: config(w.cluster.Addrs()...) + maps, Env: []string{"ORIGIN_URL=" + w.db.URL()},
+		Config: config(w.cluster.Addrs()...) + lines + maps, Env: []string{"ORIGIN_URL=" + w.db.URL()},
 	})
 	return w
 }

@@ -79,3 +79,32 @@ func TestNothingRunsBehindABlockingCommand(t *testing.T) {
 	do(t, other, "XADD stream 1-1 f v", "$3\r\n1-1\r\n")
 	expect(t, c, "*1\r\n*2\r\n$6\r\nstream\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n", ":2\r\n")
 }
+
+// No line of MONITOR comes before its answer, whichever node is first.
+func TestMonitorIsAnsweredFirst(t *testing.T) {
+	w := newWorld(t, nil, harness.ClusterOptions{})
+	masters, err := w.cluster.Masters(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := w.master(t, keyOfSlot0)
+	for _, node := range masters {
+		c := w.connect(t)
+		if err := first.Pause(); err != nil {
+			t.Fatal(err)
+		}
+		send(t, c, "MONITOR")
+		if node != first {
+			await(t, node, "flags=O", 1)
+			node.MustDo(t, "ECHO", "early")
+		}
+		if err := first.Resume(); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, c, ok)
+		node.MustDo(t, "ECHO", "late")
+		untilIn(t, c, `"late"`)
+		_ = c.Close()
+		await(t, node, "flags=O", 0)
+	}
+}

@@ -79,6 +79,40 @@ func TestKillClosesWhomItNames(t *testing.T) {
 	}
 }
 
+// What is wrong with the arguments of the commands about clients is said as Redis says it.
+func TestErrorsOfTheCommandsAboutClients(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{"user app on >secret ~* &* +@all"}})
+	r := newRelay(t, nil, redis.Addr())
+	direct := harness.NewConn(t, redis.Addr())
+	c, app := r.connect(t), r.connect(t)
+	do(t, app, "AUTH app secret", ok)
+	for _, command := range []string{
+		"KILL", "KILL ID", "KILL ID x", "KILL ID 0", "KILL ID -1", "KILL ID 99999999999999999999", "KILL ID +7", "KILL ID 7x",
+		"KILL USER nobody", "KILL USER app USER nobody", "KILL USER nobody TYPE wrong", "KILL TYPE wrong USER nobody", "KILL USER nobody x",
+		"KILL TYPE wrong", "KILL TYPE", "KILL ADDR", "KILL SKIPME maybe", "KILL SKIPME", "KILL MAXAGE 1000000", "KILL MAXAGE x",
+		"KILL NOSUCH x", "KILL ID 9223372036854775807 NOSUCH", "KILL ID 9223372036854775807 USER default", "KILL 127.0.0.1:1",
+		"KILL USER default ID 9223372036854775807", "KILL USER app LADDR 127.0.0.1:1 SKIPME no", "KILL id 9223372036854775807 type NORMAL skipme YES",
+		"LIST TYPE wrong", "LIST TYPE", "LIST TYPE normal x", "LIST ID", "LIST ID x", "LIST ID 9223372036854775807 x", "LIST x", "LIST TYPE master",
+		"LIST ID 9223372036854775807", "LIST ID -1", "UNBLOCK", "UNBLOCK x", "UNBLOCK x y", "UNBLOCK 7 y", "UNBLOCK 9223372036854775807 ERROR", "UNBLOCK 7 ERROR x",
+		"NO-EVICT", "NO-EVICT x", "NO-TOUCH x", "REPLY", "REPLY x", "CACHING x", "GETREDIR x", "ID x", "INFO x", "SETNAME", "NOSUCH",
+		"TRACKING", "TRACKING x", "TRACKING ON x", "TRACKING ON PREFIX a", "TRACKING ON BCAST OPTIN", "TRACKING ON OPTIN OPTOUT",
+	} {
+		send(t, direct, "CLIENT "+command)
+		want := read(t, direct)
+		for who, conn := range map[string]*harness.Conn{"default": c, "app": app} {
+			send(t, conn, "CLIENT "+command)
+			if got := read(t, conn); got != want {
+				t.Errorf("CLIENT %s as %s: %q, want %q", command, who, got, want)
+			}
+		}
+	}
+	do(t, app, "CLIENT KILL USER default SKIPME no ID "+idOf(t, c), ":1\r\n")
+	if got, err := c.ReadReply(); err == nil {
+		t.Errorf("it lives on: %q", got)
+	}
+	silent(t, direct) // of Redis's own clients nobody was closed
+}
+
 // A user without the right to it neither sees nor closes other clients.
 func TestUsersSeeOtherClientsOnlyIfRedisLetsThem(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{
@@ -210,4 +244,21 @@ func TestLanesAreBounded(t *testing.T) {
 		return nil
 	})
 	do(t, keep, "SET k v", ok)
+}
+
+// HELLO says that a client speaks with a cluster where the commands about it are answered so, and else not.
+func TestTheModeIsWhatIsDescribed(t *testing.T) {
+	for mode, addrs := range map[string][]string{
+		"standalone": {harness.NewRedis(t, harness.RedisOptions{}).Addr()},
+		"cluster":    harness.NewCluster(t, harness.ClusterOptions{}).Addrs(),
+	} {
+		c := newRelay(t, nil, addrs...).connect(t)
+		got := c.MustDo(t, "HELLO", "3")
+		if !strings.Contains(got, bulk("mode")+bulk(mode)) {
+			t.Errorf("HELLO of a %s: %q", mode, got)
+		}
+		if got := c.MustDo(t, "CLUSTER", "SLOTS"); (got[0] == '*') != (mode == "cluster") {
+			t.Errorf("CLUSTER SLOTS of a %s: %q", mode, got)
+		}
+	}
 }

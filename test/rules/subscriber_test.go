@@ -29,7 +29,9 @@ func TestALargeCommandOfASubscriberIsRefused(t *testing.T) {
 			t.Errorf("%s: %.200q, want %.200q", command, got, want)
 		}
 	}
-	for _, command := range []string{"FOO ", "PING ", "SUBSCRIBE "} {
+	send(t, c, "PING "+large)
+	expect(t, c, "*2\r\n"+bulk("pong")+bulk(large))
+	for _, command := range []string{"FOO ", "PING " + large + large} {
 		send(t, c, command+large)
 		if got := read(t, c); got[0] != '-' {
 			t.Errorf("%s: %.200q", command, got)

@@ -2,6 +2,8 @@ package rules
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"readthrough/internal/slot"
@@ -91,8 +93,12 @@ func TestATransactionFollowsItsSlot(t *testing.T) {
 func TestWatchedKeysThatMoveCountAsChanged(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})
 	tags := 0
-	for protocol, null := range map[int]string{2: "*-1\r\n", 3: "_\r\n"} {
-		for _, moves := range []string{"before WATCH", "before MULTI", "before EXEC"} {
+	for i := range 4 {
+		protocol, null, learns := 2, "*-1\r\n", i >= 2
+		if i%2 == 1 {
+			protocol, null = 3, "_\r\n"
+		}
+		for _, moves := range []string{"before WATCH", "before MULTI", "before SET", "before EXEC"} {
 			c := w.connect(t)
 			if protocol == 3 {
 				c = w.connect3(t)
@@ -103,15 +109,24 @@ func TestWatchedKeysThatMoveCountAsChanged(t *testing.T) {
 				t.Helper()
 				if when == moves {
 					w.move(t, key)
+					if learns {
+						w.connect(t).MustDo(t, "GET", key) // by a redirect, and for all on the lane
+					}
 				}
 				do(t, c, command, want)
 			}
 			do(t, c, "SET "+key+" old", ok)
 			step("before WATCH", "WATCH "+key, ok)
 			step("before MULTI", "MULTI", ok)
-			do(t, c, "SET "+key+" moved", queued)
-			step("before EXEC", "EXEC", null)
-			do(t, c, "GET "+key, bulk("old"))
+			step("before SET", "SET "+key+" moved", queued)
+			if moves == "before WATCH" { // where the sidecar has learnt of that, nothing has changed since
+				if got := c.MustDo(t, "EXEC"); got != null && got != "*1\r\n+OK\r\n" {
+					t.Errorf("EXEC: %q", got)
+				}
+			} else {
+				step("before EXEC", "EXEC", null)
+				do(t, c, "GET "+key, bulk("old"))
+			}
 			send(t, c, "WATCH "+key, "MULTI", "SET "+key+" new", "EXEC")
 			expect(t, c, ok, ok, queued, "*1\r\n+OK\r\n")
 		}
@@ -142,7 +157,7 @@ func TestWhatEndsAWatch(t *testing.T) {
 		"PING":                                  {"+PONG\r\n", "*-1\r\n"},
 		"UNWATCH":                               {ok, "*1\r\n+OK\r\n"},
 		"RESET":                                 {"+RESET\r\n", "*1\r\n+OK\r\n"},
-		"HELLO 3":                               {"", "_\r\n"}, // Redis does not tell over another connection what it knows of this one
+		"HELLO 3":                               {"", "_\r\n"},
 		"HELLO 2":                               {"", "*-1\r\n"},
 		"SET k mine":                            {ok, "*-1\r\n"},
 		"EVAL return(redis.error_reply('x')) 0": {"-ERR x\r\n", "*-1\r\n"},
@@ -167,6 +182,54 @@ func TestWhatEndsAWatch(t *testing.T) {
 	await(t, redis, "cmd=watch", 1)
 	_ = c.Close()
 	await(t, redis, "cmd=watch", 0)
+}
+
+// WATCH goes on over a change of user, protocol and database, as in Redis, and the transaction is the new user's, in the new database.
+func TestAWatchOutlivesAChangeOfIdentity(t *testing.T) {
+	redis := harness.NewRedis(t, harness.RedisOptions{Config: []string{
+		"user app on >secret ~* &* +@all", "user few on >secret ~* +@all -set", "user none on >secret ~* +@all -multi -hello -select",
+	}})
+	r := newRelay(t, nil, redis.Addr())
+	other := harness.NewConn(t, redis.Addr())
+	for _, changes := range [][]string{
+		{"SELECT 1"}, {"AUTH app secret"}, {"AUTH default x"}, {"HELLO 3"}, {"HELLO 3 AUTH app secret"}, {"HELLO 2"}, {"AUTH few secret"},
+		{"AUTH app wrong"}, {"SELECT 99"}, {"SELECT x"}, {"HELLO 4"}, {"AUTH none secret"}, {"HELLO 3 SETNAME x", "SELECT 3", "AUTH app secret"},
+		{"AUTH app secret", "HELLO 3", "HELLO 2", "SELECT 2", "SELECT 0"}, {"AUTH none secret", "SELECT 2"},
+	} {
+		for _, written := range []bool{false, true} {
+			var replies [2][]string
+			for i, c := range []*harness.Conn{harness.NewConn(t, redis.Addr()), r.connect(t)} {
+				redis.MustDo(t, "FLUSHALL")
+				do(t, c, "WATCH k l", ok)
+				for _, command := range changes {
+					send(t, c, command)
+					got := read(t, c)
+					if strings.HasPrefix(command, "HELLO") && got[0] != '-' {
+						got = got[:1] // it has an id
+					}
+					replies[i] = append(replies[i], got)
+				}
+				if written {
+					do(t, other, "SET k theirs", ok)
+				}
+				for _, command := range []string{"MULTI", "SET k mine", "EXEC", "GET k", "WATCH k", "UNWATCH"} {
+					send(t, c, command)
+					replies[i] = append(replies[i], read(t, c))
+				}
+				replies[i] = append(replies[i], redis.MustDo(t, "INFO", "keyspace").Str)
+				_ = c.Close()
+			}
+			if !slices.Equal(replies[0], replies[1]) {
+				t.Errorf("%q, written %v: %q, want %q", changes, written, replies[1], replies[0])
+			}
+		}
+	}
+	// The connection is left to nobody.
+	c := r.connect(t)
+	for range 10 {
+		send(t, c, "WATCH k", "AUTH app secret", "SELECT 5", "UNWATCH", "RESET", "MULTI", "ACL WHOAMI", "EXEC")
+		expect(t, c, ok, ok, ok, ok, "+RESET\r\n", ok, queued, "*1\r\n"+bulk("default"))
+	}
 }
 
 // A transaction and a failover: it is carried out by the new master, or not at all and its client is told.

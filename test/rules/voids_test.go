@@ -1,9 +1,12 @@
 package rules
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"fmt"
+	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -250,6 +253,18 @@ func TestOthersVoidNothing(t *testing.T) {
 	}
 }
 
+// What cannot be carried out over several slots is Redis's error, whatever has become of the voids.
+func TestAWriteOverSeveralSlotsIsRefused(t *testing.T) {
+	w := newWorld(t, newOrigin(), harness.ClusterOptions{})
+	c := w.connect(t)
+	for range 3 {
+		send(t, c, "RENAME map:{a}1 map:{b}2", "MSETNX map:{a}1 v map:{b}2 v", "SET map:k v")
+		expect(t, c, crossSlot, crossSlot, ok)
+	}
+}
+
+const crossSlot = "-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+
 // A slot on its way: the key and its lease key need not be on one node. Wherever they are, the lease is gone when the write is acknowledged.
 func TestWritesVoidLeasesOfAMovingSlot(t *testing.T) {
 	w := newWorld(t, newOrigin(), harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{
@@ -453,4 +468,47 @@ func TestAVoidDoesNotUseUpClientCaching(t *testing.T) {
 	do(t, c, "EVAL return(redis.call('GET',KEYS[1])) 1 map:k", bulk("v"))
 	redis.MustDo(t, "SET", "map:k", "w")
 	untilIn(t, c, "map:k")
+}
+
+// forgetful is an origin that does not mind writes.
+type forgetful struct{ *origin }
+
+func (forgetful) Forget([]byte) {}
+
+// At steady state a write with its void allocates as little as without.
+func TestVoidsAllocateNothing(t *testing.T) {
+	w := newWorld(t, forgetful{newOrigin()}, harness.ClusterOptions{})
+	for _, protocol := range []string{"2", "3"} {
+		c := w.connect(t)
+		c.MustDo(t, "HELLO", protocol)
+		var commands []string
+		var answer []byte
+		for i := range 50 {
+			commands = append(commands, fmt.Sprint("SET map:", i, " value"), fmt.Sprint("EXPIRE map:", i, " 100"))
+			answer = append(answer, ok+":1\r\n"...)
+		}
+		batch, got := pipeline(commands...), make([]byte, len(answer))
+		round := func() {
+			if _, err := c.Write(batch); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c.Conn, got); err != nil || !bytes.Equal(got, answer) {
+				t.Fatalf("%v, %q", err, got)
+			}
+		}
+		for range 100 { // to its steady state
+			round()
+		}
+		const rounds = 500
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range rounds {
+			round()
+		}
+		runtime.ReadMemStats(&after)
+		// What runs beside, such as discovery and timers, allocates a little, whatever the number of commands.
+		if n := after.Mallocs - before.Mallocs; n > rounds*uint64(len(commands))/20 {
+			t.Errorf("RESP%s: %d allocations for %d writes", protocol, n, rounds*len(commands))
+		}
+	}
 }
