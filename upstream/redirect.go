@@ -75,6 +75,10 @@ func parseRedirection(b []byte, from string) (target, bool) {
 func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 	l.gate(r)
 	r.Attempts++
+	if r.Patience > 0 && !r.Moving && bytes.HasPrefix(reply, tryAgain) { // Redis does answer, and the slot will have moved in a moment
+		r.Moving = true
+		r.Deadline = l.side.loop.Now().Add(patience)
+	}
 	late := !l.side.loop.Now().Before(r.Deadline) || r.Attempts > maxAttempts
 	switch {
 	case late && to.addr == "": // Redis's own word, which says it best

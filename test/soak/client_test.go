@@ -140,12 +140,13 @@ func (c *client) leave() {
 
 // ask sends a command and reads its reply.
 func (c *client) ask(args ...string) (harness.Value, error) {
+	began := time.Now()
 	if err := c.send(args...); err != nil {
 		return harness.Value{}, err
 	}
 	v, err := c.read()
 	if err != nil {
-		err = fmt.Errorf("%.80q: %w", args, err)
+		err = fmt.Errorf("%.80q after %v: %w", args, time.Since(began), err)
 	}
 	return v, err
 }

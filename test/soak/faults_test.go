@@ -16,6 +16,7 @@ type faults struct {
 	world *world
 	rng   *rand.Rand
 	done  map[string]int
+	log   []string
 }
 
 // run makes faults until ctx ends, and then sees to it that all is well again.
@@ -33,10 +34,12 @@ func (f *faults) run(ctx context.Context, t *testing.T) {
 	}
 	for turn := f.rng.IntN(len(kinds)); ctx.Err() == nil; turn++ {
 		kind := kinds[turn%len(kinds)] // each as often
+		began := time.Now()
 		if err := kind.make(t.Context()); err != nil {
 			t.Errorf("%s: %v", kind.name, err)
 			return
 		}
+		f.log = append(f.log, fmt.Sprintf("%s %s, for %v", began.UTC().Format(time.StampMilli), kind.name, time.Since(began)))
 		f.done[kind.name]++
 		rest(ctx, 100*time.Millisecond+f.upTo(time.Second))
 	}

@@ -28,6 +28,9 @@ func TestSoak(t *testing.T) {
 	faults := &faults{world: w, rng: rand.New(rand.NewPCG(seed, 0)), done: map[string]int{}}
 	w.load(t, seed+1, length, faults.run)
 	t.Logf("faults: %v", faults.done)
+	if t.Failed() {
+		t.Log(strings.Join(faults.log, "\n"))
+	}
 	w.load(t, seed+2, length/4, nil) // all is well again: errors are mistakes now
 	w.flat(t, before)
 	for _, s := range w.sidecars {
