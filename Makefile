@@ -10,6 +10,8 @@ TOOL := $(GO) tool -modfile=test/tools/go.mod
 TESTFLAGS ?=
 # How long "make fuzz" runs each target.
 FUZZTIME ?= 30s
+# How long "make soak" lets things fail, such as 2h.
+SOAK ?= 5m
 # What "make bench" and "make demo" are given, such as BENCHFLAGS="-rounds 5".
 BENCHFLAGS ?=
 DEMOFLAGS ?=
@@ -44,6 +46,11 @@ test-long: ## Everything at full length: long tests, then each fuzz target for F
 fuzz: ## Each fuzz target for FUZZTIME (30s)
 	@test/deps.sh go redis postgres
 	test/fuzz.sh $(FUZZTIME)
+
+.PHONY: soak
+soak: ## Load of every kind and faults at random for SOAK (5m), then a look at what has grown; SOAK_SEED repeats a run
+	@test/deps.sh go gcc redis postgres
+	SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v $(TESTFLAGS) ./test/soak
 
 .PHONY: lint
 lint: ## Linters, formatting and the syntax of scripts; the first run builds golangci-lint (minutes)

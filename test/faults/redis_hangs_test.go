@@ -138,14 +138,14 @@ func TestRedisRunsASlowScript(t *testing.T) {
 // freeze has the connections that are open pass nothing on any more. Those that are made from now on do.
 func (g *redisGate) freeze() { g.frozen.Store(g.count.Load()) }
 
-// thawed passes on what comes from a connection until that is frozen.
-type thawed struct {
+// redisThawed passes on what comes from a connection until that is frozen.
+type redisThawed struct {
 	io.Reader
 	gate   *redisGate
 	number int64
 }
 
-func (r thawed) Read(b []byte) (int, error) {
+func (r redisThawed) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	if r.number <= r.gate.frozen.Load() && err == nil {
 		return r.Read(b) // it is lost

@@ -264,10 +264,10 @@ func (g *redisGate) serve(client net.Conn, number int64) {
 	}
 	var back sync.WaitGroup
 	back.Go(func() {
-		_, _ = io.Copy(client, thawed{server, g, number})
+		_, _ = io.Copy(client, redisThawed{server, g, number})
 		_ = client.Close()
 	})
-	_, _ = io.Copy(server, thawed{client, g, number})
+	_, _ = io.Copy(server, redisThawed{client, g, number})
 	_ = server.Close()
 	back.Wait()
 }
