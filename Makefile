@@ -12,6 +12,8 @@ TESTFLAGS ?=
 FUZZTIME ?= 30s
 # How long "make checker" runs. CHECKER_SEED is the seed of its first round; without it there is a new one.
 CHECKER ?= 10m
+# How long "make soak" lets things fail, such as 2h.
+SOAK ?= 5m
 # What "make bench" and "make demo" are given, such as BENCHFLAGS="-rounds 5".
 BENCHFLAGS ?=
 DEMOFLAGS ?=
@@ -51,6 +53,11 @@ fuzz: ## Each fuzz target for FUZZTIME (30s)
 checker: ## Many clients, delays and faults for CHECKER (10m), and whether a stale value was read; CHECKER_SEED repeats decisions
 	@test/deps.sh go gcc redis postgres
 	CHECKER=$(CHECKER) $(GO) test -race -count=1 -timeout 0 -v -run '^TestProtocol$$' $(TESTFLAGS) ./test/checker
+
+.PHONY: soak
+soak: ## Load of every kind and faults at random for SOAK (5m), then a look at what has grown; SOAK_SEED repeats a run
+	@test/deps.sh go gcc redis postgres
+	SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v $(TESTFLAGS) ./test/soak
 
 .PHONY: lint
 lint: ## Linters, formatting and the syntax of scripts; the first run builds golangci-lint (minutes)

@@ -40,10 +40,7 @@ func (l *lane) Send(r *relay.Request, raw []byte) {
 
 // open sends a command for which there is no wire yet, or that names its node.
 func (l *lane) open(r *relay.Request, raw []byte) {
-	addr := r.Node
-	if addr == "" {
-		addr = l.Node(r.Slot)
-	}
+	addr := l.nodeOf(r)
 	if addr == "" {
 		if cause, waits := l.side.unknown(); waits {
 			l.gate(r)
@@ -57,11 +54,24 @@ func (l *lane) open(r *relay.Request, raw []byte) {
 		l.fail(r, raw, errDown(addr, cause))
 		return
 	}
+	if wait := l.nextDial(addr).Sub(l.side.loop.Now()); wait > 0 {
+		l.gate(r)
+		l.park(parked{r: r, raw: bytes.Clone(raw), cause: errDown(addr, l.down[addr].cause)}, wait)
+		return
+	}
 	w := l.wireTo(addr)
 	if r.Node == "" {
 		l.byNode[l.side.view.node(r.Slot)] = w
 	}
 	w.push(r, raw)
+}
+
+// nodeOf is the address of the node that a request goes to, empty where nobody serves its slot.
+func (l *lane) nodeOf(r *relay.Request) string {
+	if r.Node != "" {
+		return r.Node
+	}
+	return l.Node(r.Slot)
 }
 
 // wireTo returns the wire to an address, which need not be in the view: a slot may be on its way there.
@@ -153,6 +163,35 @@ func (l *lane) reroute() {
 	}
 	l.reach()
 	l.unpark(true)
+}
+
+// replace notes which connections lead to nodes that were masters before and are none now.
+func (l *lane) replace(masters []string) {
+	replaced := func(addr string, already bool) bool {
+		return (already || slices.Contains(masters, addr)) && !slices.Contains(l.side.view.nodes, addr)
+	}
+	for _, w := range l.byAddr {
+		w.replaced = replaced(w.addr, w.replaced)
+	}
+	for w := range l.retired {
+		w.replaced = replaced(w.addr, w.replaced)
+	}
+	for _, k := range l.links {
+		k.replaced = replaced(k.addr, k.replaced)
+	}
+}
+
+// silence is how long a node may be silent that owes something. One that does not answer for a moment gives reason to look whether the
+// cluster has replaced it, which it does when the node hangs; if it has, there is no slow script to wait for.
+func (l *lane) silence(quiet time.Duration, replaced bool) (limit time.Duration) {
+	if quiet > suspicion {
+		l.side.refresh()
+	}
+	limit = l.side.up.opts.silence()
+	if replaced {
+		limit = min(limit, silenceReplaced)
+	}
+	return limit
 }
 
 // reach connects to every master, where that is asked for.

@@ -18,19 +18,20 @@ const (
 // link is a connection for one session's use: for a command too large to be kept, or for a state that a shared connection cannot
 // have. It implements relay.Link and loop.Handler.
 type link struct {
-	lane    *lane
-	slot    int        // whose node it is to, while it is being dialled; noSlot: the address is what counts
-	addr    string     // empty while no node is known
-	conn    *loop.Conn // nil while dialling
-	queued  queue
-	parts   parts
-	broken  error          // why there is no connection
-	free    bool           // for another session
-	strange bool           // its identity is not the lane's
-	lasts   bool           // for as long as a client likes, and takes AUTH meanwhile
-	stale   []byte         // AUTH, since it has authenticated with what does not hold any more; nil: it has not
-	auth    *relay.Request // of AUTH, until it is answered
-	aside   bool           // the current reply is for other
+	lane     *lane
+	slot     int        // whose node it is to, while it is being dialled; noSlot: the address is what counts
+	addr     string     // empty while no node is known
+	conn     *loop.Conn // nil while dialling
+	queued   queue
+	parts    parts
+	replaced bool           // the node was a master and is none now
+	broken   error          // why there is no connection
+	free     bool           // for another session
+	strange  bool           // its identity is not the lane's
+	lasts    bool           // for as long as a client likes, and takes AUTH meanwhile
+	stale    []byte         // AUTH, since it has authenticated with what does not hold any more; nil: it has not
+	auth     *relay.Request // of AUTH, until it is answered
+	aside    bool           // the current reply is for other
 
 	since    time.Time   // dialling
 	attempts int         // to connect
@@ -433,13 +434,15 @@ func (k *link) tend(now time.Time) {
 	if taken := k.sent - k.conn.Buffered(); taken != k.taken {
 		k.taken, k.progress = taken, now
 	}
-	quiet, limit := now.Sub(k.progress), k.lane.side.up.opts.silence()
+	quiet := now.Sub(k.progress)
 	owes := k.owes || k.head != nil && !k.head.Waits
 	begun := !k.large || k.whole || k.conn.Buffered() > 0 // else the client is to go on
 	switch {
 	case k.free && quiet > linkIdle && !k.lane.tells():
 		k.close()
-	case owes && begun && !k.conn.Paused() && quiet > limit:
-		k.lose(errSilent(limit))
+	case owes && begun && !k.conn.Paused():
+		if limit := k.lane.silence(quiet, k.replaced); quiet > limit {
+			k.lose(errSilent(limit))
+		}
 	}
 }

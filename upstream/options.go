@@ -36,6 +36,13 @@ type Options struct {
 // silence is what Silence is when it is zero.
 const silence = 15 * time.Second
 
+const (
+	// suspicion is how long a node may owe a reply before the topology is looked at: the cluster may know that it hangs.
+	suspicion = time.Second
+	// silenceReplaced stands for Silence where the cluster has put another node in the place of this one.
+	silenceReplaced = 2 * time.Second
+)
+
 // dialTimeout bounds name resolution, TCP and TLS handshake of one connection.
 const dialTimeout = 2 * time.Second
 

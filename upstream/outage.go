@@ -8,11 +8,20 @@ import (
 )
 
 // outage is the state of a node to which a lane's last attempt to connect has failed: it cannot be reached, or refuses the
-// identity.
+// identity. However many commands wait for the node, the lane tries it now and then only: a Redis that comes back is not run at.
 type outage struct {
-	since time.Time
-	cause error
-	retry time.Time // of the next attempt, once the node was given up
+	since    time.Time
+	cause    error
+	attempts int
+	retry    time.Time // of the next attempt
+}
+
+// nextDial is until when a request has to wait because its node was tried just now; zero where it has not.
+func (l *lane) nextDial(addr string) time.Time {
+	if o := l.down[addr]; o != nil && l.byAddr[addr] == nil {
+		return o.retry
+	}
+	return time.Time{}
 }
 
 // givenUp is why a node has been out of reach for longer than a command's patience, and nil for one that has not. Its commands fail at
@@ -63,6 +72,7 @@ func (l *lane) note(addr string, err error) {
 		o = &outage{since: now}
 		l.down[addr] = o
 	}
-	o.cause, o.retry = err, now.Add(backoff(10))
+	o.attempts++
+	o.cause, o.retry = err, now.Add(backoff(o.attempts))
 	l.side.refresh()
 }

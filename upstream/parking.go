@@ -136,6 +136,12 @@ func (l *lane) unpark(all bool) {
 	now := l.side.loop.Now()
 	for _, p := range waiting {
 		owner := p.r.Owner
+		if all {
+			p.due = now
+		}
+		if next := l.nextDial(l.nodeOf(p.r)); next.After(p.due) {
+			p.due = next
+		}
 		switch {
 		case !now.Before(p.r.Deadline):
 			l.side.loop.Hold(-len(p.raw))
@@ -143,10 +149,11 @@ func (l *lane) unpark(all bool) {
 		case held[owner]: // the reply, or the one before it, sees to it
 			l.parked.requests = append(l.parked.requests, p)
 			l.wakeAt(p.r.Deadline)
-		case !all && p.due.After(now):
+		case p.due.After(now):
 			held[owner] = true
 			l.parked.requests = append(l.parked.requests, p)
 			l.wakeAt(p.due)
+			l.wakeAt(p.r.Deadline)
 		default:
 			held[owner] = p.alone
 			l.side.loop.Hold(-len(p.raw))

@@ -75,8 +75,8 @@ func parseRedirection(b []byte, from string) (target, bool) {
 func (l *lane) redirect(r *relay.Request, raw []byte, to target, reply []byte) {
 	l.gate(r)
 	r.Attempts++
-	// A node that answers is there: what is less patient with one that is not waits for a slot that moves as long as all do.
-	if r.Patience > 0 && r.Attempts == 1 && !bytes.HasPrefix(reply, down) && !bytes.HasPrefix(reply, masterDown) {
+	if r.Patience > 0 && !r.Moving && bytes.HasPrefix(reply, tryAgain) { // Redis does answer, and the slot will have moved in a moment
+		r.Moving = true
 		r.Deadline = l.side.loop.Now().Add(patience)
 	}
 	late := !l.side.loop.Now().Before(r.Deadline) || r.Attempts > maxAttempts

@@ -185,9 +185,11 @@ func (s *Side) every(f func(l *lane)) {
 
 // apply takes over a new topology.
 func (s *Side) apply(t *Topology) {
+	masters := s.view.nodes
 	if !s.view.apply(t) {
 		return
 	}
+	s.every(func(l *lane) { l.replace(masters) })
 	s.up.changes.Add(1)
 	if !s.view.known {
 		s.since = s.loop.Now()

@@ -35,6 +35,7 @@ type wire struct {
 	parts    parts
 	hurry    *loop.Timer // of impatient, while dialling
 	closed   bool
+	replaced bool      // the node was a master and is none now
 	retired  bool      // takes no more requests and is closed when it has answered its own
 	progress time.Time // of the last byte, or of the request that began the wait for one
 	stall    *loop.Timer
@@ -246,8 +247,11 @@ func (w *wire) close() {
 
 // tend gives the wire up when the node has owed a reply for too long.
 func (w *wire) tend(now time.Time) {
-	limit := w.lane.side.up.opts.silence()
-	if w.head != nil && w.conn != nil && !w.conn.Paused() && now.Sub(w.progress) > limit {
+	if w.head == nil || w.conn == nil || w.conn.Paused() {
+		return
+	}
+	quiet := now.Sub(w.progress)
+	if limit := w.lane.silence(quiet, w.replaced); quiet > limit {
 		w.lost(errSilent(limit))
 	}
 }

@@ -37,6 +37,7 @@ type Request struct {
 	Size     int       // bytes of the command, and of what leads it, on the connection
 	Attempts int       // times that it was sent again
 	Deadline time.Time // after which it is not sent again, once it was
+	Moving   bool      // its slot has been on its way: it waits in spite of Patience
 	Gating   bool      // counted in Owner.Gated
 	Order    uint64    // among those that were ever gated
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Failover modes, as CLUSTER FAILOVER has them.
@@ -57,6 +60,56 @@ func (c *Cluster) AddMaster(ctx context.Context) (*Redis, error) {
 	}
 	err = errors.Join(c.meet(ctx, n), c.WaitAgreed(ctx))
 	return n, errors.Join(err, c.each(ctx, c.live(), c.settle))
+}
+
+// RemoveMaster takes a master that has no slots any more out of the cluster and ends it.
+func (c *Cluster) RemoveMaster(ctx context.Context, n *Redis) error {
+	c.nodes = slices.DeleteFunc(c.nodes, func(other *Redis) bool { return other == n })
+	if err := c.DoAll(ctx, "CLUSTER", "FORGET", n.id); err != nil {
+		return err
+	}
+	n.Close()
+	return c.WaitAgreed(ctx)
+}
+
+// Readdress kills all nodes and starts them again at other addresses, as in Kubernetes pods do: each keeps its id, and what it knew of
+// the cluster but for the addresses.
+func (c *Cluster) Readdress(ctx context.Context) error {
+	var addresses []string // old ones and new ones, as nodes.conf has them
+	for _, n := range c.nodes {
+		n.Kill()
+		old, oldPort, oldBus := n.busAddr(), n.port, n.busPort
+		var err1, err2 error
+		n.port, err1 = reservePort()
+		n.busPort, err2 = reservePort()
+		oldPort.release()
+		oldBus.release()
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		n.addr = net.JoinHostPort(n.host(), n.port.String())
+		addresses = append(addresses, old, n.busAddr())
+		err := n.rewrite("redis.conf", "\nport "+oldPort.String()+"\n", "\nport "+n.port.String()+"\n",
+			"cluster-port "+oldBus.String(), "cluster-port "+n.busPort.String())
+		if err != nil {
+			return err
+		}
+	}
+	for _, n := range c.nodes {
+		if err := n.rewrite("nodes.conf", addresses...); err != nil {
+			return err
+		}
+	}
+	return errors.Join(c.each(ctx, c.nodes, func(ctx context.Context, n *Redis) error { return n.start(ctx) }), c.WaitAgreed(ctx))
+}
+
+// rewrite replaces old texts by new ones in a file of the server's.
+func (r *Redis) rewrite(name string, oldnew ...string) error {
+	text, err := os.ReadFile(r.dir.join(name))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(r.dir.join(name), []byte(strings.NewReplacer(oldnew...).Replace(string(text))), 0o600)
 }
 
 // Migration is a slot on its way from one master to another, for tests that act in the middle of it.

@@ -125,31 +125,3 @@ func TestOriginRestartsUnderLoad(t *testing.T) {
 	ending.Store(true)
 	asking.Wait()
 }
-
-// TestRedisRefuses holds that a value that Redis does not take is answered all the same.
-func TestRedisRefuses(t *testing.T) {
-	w := newWorld(t)
-	c := harness.NewConn(t, w.sidecar.Addr())
-	for i, setting := range [][2]string{{"maxmemory", "1"}, {"min-replicas-to-write", "1"}} {
-		t.Run(setting[0], func(t *testing.T) {
-			if err := w.cluster.DoAll(t.Context(), "CONFIG", "SET", setting[0], setting[1]); err != nil {
-				t.Fatal(err)
-			}
-			replyIs(t, c, bulk(user7), "GET", "user:7")
-			replyIs(t, c, bulk(user7), "GET", "user:7")
-			if got := w.redis(t, "user:7", "EXISTS", "user:7").Str; got != "0" {
-				t.Error("Redis took the value")
-			}
-			if got, want := metric(t, w.sidecar, `readthrough_leases_total{map="user",outcome="refused"}`), fmt.Sprint(2*(i+1)); got != want {
-				t.Errorf("%q leases were refused, want %s", got, want)
-			}
-			if err := w.cluster.DoAll(t.Context(), "CONFIG", "SET", setting[0], "0"); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-	replyIs(t, c, bulk(user7), "GET", "user:7")
-	if got := w.redis(t, "user:7", "GET", "user:7").Str; got != user7 {
-		t.Errorf("Redis has %q", got)
-	}
-}

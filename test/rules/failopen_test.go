@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -151,6 +152,46 @@ func TestTheOriginStandsInForAClusterThatIsDown(t *testing.T) {
 		if x.how != resp.FailOpen {
 			t.Errorf("the origin was asked %v", x)
 		}
+	}
+}
+
+// A slot that moves is no Redis that does not answer: keys on both sides are waited for, for as long as those that no map has.
+func TestAMovingSlotIsWaitedFor(t *testing.T) {
+	o := newOrigin()
+	w := newWorld(t, o, harness.ClusterOptions{})
+	o.fill(func(key string) *harness.Redis { return w.master(t, key) })
+	c := w.connect(t)
+	do(t, c, "MSET map:{k}1 one map:{k}2 two", ok)
+	from := w.master(t, "map:{k}1")
+	slot, err := w.cluster.Slot(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes := w.cluster.Nodes()
+	m, err := w.cluster.BeginMigration(t.Context(), slot, nodes[(slices.Index(nodes, from)+1)%len(nodes)])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.MoveKeys(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	send(t, c, "MGET map:{k}1 map:{k}2")
+	began := time.Now()
+	poll(t, func() error {
+		if c.Pending() {
+			t.Fatalf("after %v: %q", time.Since(began), read(t, c))
+		}
+		if time.Since(began) < time.Second { // the origin would be asked after a quarter of that
+			return errors.New("it has not waited long enough")
+		}
+		return nil
+	})
+	if err := m.Finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, c, array(bulk("one"), bulk("two")))
+	if got := o.resolutions(); len(got) > 0 {
+		t.Errorf("the origin was asked %v", got)
 	}
 }
 

@@ -1,0 +1,9 @@
+package faults
+
+import (
+	"testing"
+
+	"readthrough/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
