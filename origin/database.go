@@ -84,6 +84,7 @@ type database struct {
 	log     *zap.Logger
 
 	queued   atomic.Int64 // loads that run or wait
+	turns    turns        // of loads that need a connection
 	failOpen bound        // of loads without a lease
 
 	maxValue int // bytes
@@ -98,6 +99,7 @@ func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Log
 	if d.conf.MaxConns == 0 {
 		d.conf.MaxConns = defaultMaxConns
 	}
+	d.turns.max = int(d.conf.MaxConns)
 	if d.conf.MaxIdle == 0 {
 		d.conf.MaxIdle = defaultMaxIdle
 	}
