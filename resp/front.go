@@ -122,7 +122,7 @@ func (f *front) left(s *session) {
 
 func (f *front) killed(s *session, reason string) {
 	f.stats.Killed++
-	f.server.kills.Info("client closed: "+reason, zap.Int64("client", s.id), zap.String("name", s.name))
+	f.server.seldom.Info("client closed: "+reason, zap.Int64("client", s.id), zap.String("name", s.name))
 }
 
 // end has the sessions answer what they have been sent and leave.
