@@ -9,19 +9,20 @@ import (
 
 // turns shares an origin's connections between its maps, so that one map's trouble is not that of the others. A load has its turn for as
 // long as it may use a connection. Loads of one map have theirs in the order in which they came, and the maps in rotation, however many
-// loads of one of them wait. Maps that are slow together have no more than half of the connections, where there are several.
+// loads of one of them wait. Maps whose queries have no answer in time, or of which no query has ended yet, have together no more than half
+// of the connections, where there are several.
 type turns struct {
 	max int // loads that have a turn at a time: as many as there may be connections
 
 	mu      sync.Mutex // guards the lines too
 	running int        // loads that have a turn
-	slow    int        // of them, those of maps that are slow
+	slow    int        // of them, those of lines that are not quick
 	lines   []*line    // those in which somebody waits, the next one first
 }
 
 // line is the loads of one map.
 type line struct {
-	slow    bool // the last query that ended had no answer in time
+	quick   bool // the last query that ended was answered in time
 	running int
 	waiting []chan struct{} // closed when it is that load's turn
 }
@@ -59,15 +60,15 @@ func (t *turns) leave(l *line, outcome error) {
 	defer t.mu.Unlock()
 	t.running--
 	l.running--
-	if l.slow {
+	if !l.quick {
 		t.slow--
 	}
-	if slow := outcome != nil; slow != l.slow && !errors.Is(outcome, errNeither) {
-		l.slow = slow
-		if slow {
-			t.slow += l.running
-		} else {
+	if quick := outcome == nil; quick != l.quick && !errors.Is(outcome, errNeither) {
+		l.quick = quick
+		if quick {
 			t.slow -= l.running
+		} else {
+			t.slow += l.running
 		}
 	}
 	t.grant()
@@ -77,7 +78,7 @@ func (t *turns) leave(l *line, outcome error) {
 func (t *turns) grant() {
 	for at := 0; at < len(t.lines) && t.running < t.max; {
 		l := t.lines[at]
-		if l.slow && t.slow >= max(1, t.max/2) {
+		if !l.quick && t.slow >= max(1, t.max/2) {
 			at++
 			continue
 		}
@@ -86,7 +87,7 @@ func (t *turns) grant() {
 		l.waiting = l.waiting[1:]
 		t.running++
 		l.running++
-		if l.slow {
+		if !l.quick {
 			t.slow++
 		}
 		t.lines = slices.Delete(t.lines, at, at+1)
