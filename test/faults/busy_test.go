@@ -12,13 +12,15 @@ import (
 // Thousands ask for keys of their own, more than the origin can take: as many loads as the map, and the origin, may have under way wait,
 // the others are told at once. Those who wait cost no goroutine, once the bound is reached.
 func TestMoreMissesThanTheOriginTakes(t *testing.T) {
+	t.Parallel()
 	const bound, clients = 200, 5000
 	for name, test := range map[string]struct{ origin, queue, text string }{
 		"a map":     {"queue: 1000", ", queue: 200", "200 loads of this map are under way"},
 		"an origin": {"queue: 200", ", queue: 4000", "200 loads from origin main are under way"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			maps := user + strings.Replace(slow, "ttl: 1h, timeout: 300ms, wait: 600ms", "ttl: 1h, timeout: 8s, wait: 16s"+test.queue, 1)
+			t.Parallel()
+			maps := user + strings.Replace(slow, "ttl: 1h, timeout: 300ms, wait: 600ms", "ttl: 1h, timeout: 5s, wait: 10s"+test.queue, 1)
 			w := newWorld(t, test.origin, maps, harness.SidecarOptions{Plain: true})
 			c := harness.NewConn(t, w.sidecar.Addr())
 			replyIs(t, c, bulk("user 1"), "GET", "user:1")

@@ -24,6 +24,7 @@ func answered(clients []*harness.Conn) int {
 // More clients come than the sidecar has descriptors for: those that it has are served, as are probes, loads over new connections, and
 // Redis after its connections were lost. The others wait, and come in as soon as some have gone.
 func TestOutOfDescriptors(t *testing.T) {
+	t.Parallel()
 	const files, count = 128, 300
 	w := newWorld(t, "", user, harness.SidecarOptions{Files: files, Plain: true})
 	first := harness.NewConn(t, w.sidecar.Addr())

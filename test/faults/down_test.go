@@ -49,31 +49,52 @@ func takeConnections(t *testing.T, url string) (giveBack func()) {
 // The origin cannot be connected to, in each of the ways in which that happens: after the stated number of failures its GETs are
 // answered at once, hits and stale values go on, and it is found again.
 func TestTheOriginIsDown(t *testing.T) {
-	pg := harness.NewPostgres(t, harness.PostgresOptions{Config: []string{
-		"max_connections = 8", "superuser_reserved_connections = 0", "max_wal_senders = 0", "autovacuum = off",
-	}})
-	must(t, pg.Exec(t.Context(), "postgres", schema))
-	proxy := newProxy(t, pg.Addr())
-	url := strings.Replace(pg.URL("postgres"), pg.Addr(), proxy.addr, 1) + "&connect_timeout=1"
+	t.Parallel()
 	for _, fault := range []struct {
-		name       string
-		begin, end func()
+		name  string
+		own   bool // has a server of its own
+		begin func(*testing.T, *proxy, *harness.Postgres) (end func())
 	}{
-		{"refuses", proxy.refuse, func() { proxy.listen(t) }},
-		{"resets", func() { proxy.set(reset); proxy.cut() }, func() { proxy.set(pass) }},
-		{"no connections left", nil, nil},
-		{"says nothing", func() { proxy.set(silent); proxy.cut() }, func() { proxy.set(pass); proxy.cut() }},
-		{"ends", pg.Stop, func() { must(t, pg.Restart(t.Context())) }},
+		{"refuses", false, func(t *testing.T, p *proxy, _ *harness.Postgres) func() {
+			p.refuse()
+			return func() { p.listen(t) }
+		}},
+		{"resets", false, func(_ *testing.T, p *proxy, _ *harness.Postgres) func() {
+			p.set(reset)
+			p.cut()
+			return func() { p.set(pass) }
+		}},
+		{"says nothing", false, func(_ *testing.T, p *proxy, _ *harness.Postgres) func() {
+			p.set(silent)
+			p.cut()
+			return func() { p.set(pass); p.cut() }
+		}},
+		{"no connections left", true, func(t *testing.T, p *proxy, pg *harness.Postgres) func() {
+			p.cut()
+			return takeConnections(t, pg.URL("postgres"))
+		}},
+		{"ends", true, func(t *testing.T, _ *proxy, pg *harness.Postgres) func() {
+			pg.Stop()
+			return func() { must(t, pg.Restart(t.Context())) }
+		}},
 	} {
 		t.Run(fault.name, func(t *testing.T) {
-			if fault.begin == nil {
-				var giveBack func()
-				fault.begin = func() {
-					proxy.cut()
-					giveBack = takeConnections(t, pg.URL("postgres"))
-				}
-				fault.end = func() { giveBack() }
+			t.Parallel()
+			var pg *harness.Postgres
+			var url string
+			if fault.own {
+				pg = harness.NewPostgres(t, harness.PostgresOptions{Config: []string{
+					"max_connections = 8", "superuser_reserved_connections = 0", "max_wal_senders = 0", "autovacuum = off",
+				}})
+				must(t, pg.Exec(t.Context(), "postgres", schema))
+				url = pg.URL("postgres")
+			} else {
+				db := harness.NewDatabase(t)
+				db.MustExec(t, schema)
+				pg, url = db.Server, db.URL()
 			}
+			proxy := newProxy(t, pg.Addr())
+			url = strings.Replace(url, pg.Addr(), proxy.addr, 1) + "&connect_timeout=1"
 			redis := harness.NewRedis(t, harness.RedisOptions{})
 			s := harness.NewSidecar(t, harness.SidecarOptions{
 				Config: config(redis.Addr(), "breaker: {failures: 5, pause: 100ms}", user+old), Env: []string{"ORIGIN_URL=" + url}, Plain: true,
@@ -82,7 +103,7 @@ func TestTheOriginIsDown(t *testing.T) {
 			c := harness.NewConn(t, s.Addr())
 			replyIs(t, c, bulk("user 1"), "GET", "user:1")
 			replyIs(t, c, bulk("user 7"), "GET", "old:7")
-			fault.begin()
+			end := fault.begin(t, proxy, pg)
 			hit := watch(t, s.Addr(), hits("user:1", "user 1"))
 
 			// The breaker opens.
@@ -135,7 +156,7 @@ func TestTheOriginIsDown(t *testing.T) {
 				t.Errorf("readthrough_origin_breaker_open is %v", open)
 			}
 
-			fault.end()
+			end()
 			began := time.Now()
 			poll(t, func() error {
 				id++
@@ -160,14 +181,16 @@ func TestTheOriginIsDown(t *testing.T) {
 
 // Ten pods lose the origin at the same moment, while their clients go on asking. They try seldom, and not together.
 func TestPodsDoNotReconnectTogether(t *testing.T) {
+	t.Parallel()
 	const pods = 10
 	redis, db := harness.NewRedis(t, harness.RedisOptions{}), harness.NewDatabase(t)
 	db.MustExec(t, schema)
-	proxy := newProxy(t, db.Server.Addr())
-	env := []string{"ORIGIN_URL=" + strings.Replace(db.URL(), db.Server.Addr(), proxy.addr, 1)}
+	var proxies [pods]*proxy
 	sidecars := make([]*harness.Sidecar, pods)
 	var starting errgroup.Group
 	for i := range sidecars {
+		proxies[i] = newProxy(t, db.Server.Addr())
+		env := []string{"ORIGIN_URL=" + strings.Replace(db.URL(), db.Server.Addr(), proxies[i].addr, 1)}
 		starting.Go(func() (err error) {
 			sidecars[i], err = harness.StartSidecar(t.Context(), harness.SidecarOptions{Config: config(redis.Addr(), "", user), Env: env, Plain: true})
 			return err
@@ -223,9 +246,11 @@ func TestPodsDoNotReconnectTogether(t *testing.T) {
 	defer ending.Store(true)
 	poll(t, all)
 
-	proxy.set(reset)
-	proxy.cut()
 	began := time.Now()
+	for _, p := range proxies {
+		p.set(reset)
+		p.cut()
+	}
 	down := time.Duration(size(5, 30)) * time.Second
 	poll(t, func() error {
 		if time.Since(began) < down {
@@ -233,14 +258,30 @@ func TestPodsDoNotReconnectTogether(t *testing.T) {
 		}
 		return nil
 	})
-	attempts := proxy.since(began)
 	ended := time.Now()
+	var attempts []time.Time
+	for _, p := range proxies {
+		var last time.Time
+		for _, at := range p.since(began) {
+			if at.Sub(last) > 5*time.Millisecond { // the driver makes two of some
+				attempts = append(attempts, at)
+			}
+			last = at
+		}
+	}
+	slices.SortFunc(attempts, time.Time.Compare)
 	for i := range back {
 		back[i].Store(0)
 	}
-	proxy.set(pass)
+	for _, p := range proxies {
+		p.set(pass)
+	}
 	poll(t, all)
 	found := time.Since(ended)
+	connections := 0
+	for _, p := range proxies {
+		connections += len(p.since(ended))
+	}
 
 	perSecond := make([]int, down/time.Second)
 	for _, at := range attempts {
@@ -259,12 +300,12 @@ func TestPodsDoNotReconnectTogether(t *testing.T) {
 		most = max(most, n)
 	}
 	t.Logf("attempts of %d pods in each second: %v; at most %d within %v after the first; all have found the origin again after %v; %d connections in that time",
-		pods, perSecond, most, window, round(found), len(proxy.since(ended)))
-	if most > pods { // the driver makes two of some
+		pods, perSecond, most, window, round(found), connections)
+	if most > pods/2 {
 		t.Errorf("%d attempts of %d pods within %v", most, pods, window)
 	}
 	for s, n := range perSecond {
-		if limit := 20 * pods; s == 0 && n > limit || s > 0 && n > 4*pods {
+		if limit := 12 * pods; s == 0 && n > limit || s > 0 && n > 4*pods {
 			t.Errorf("%d attempts in second %d", n, s)
 		}
 	}

@@ -26,13 +26,13 @@ func (w *world) running(t testing.TB, text string) int {
 
 // A query that takes too long, and a server that says nothing more: the GET ends at the map's timeout, the query too.
 func TestTheOriginIsSlow(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "pool: {max: 4}", user+slow, harness.SidecarOptions{Plain: true})
 	c := harness.NewConn(t, w.sidecar.Addr())
 	replyIs(t, c, bulk("user 1"), "GET", "user:1")
 	const timeout = 300 * time.Millisecond
 	for _, what := range []string{"query", "server"} {
 		t.Run(what, func(t *testing.T) {
-			key, want := "slow:", "-ORIGINTIMEOUT map slow: no answer in 300ms\r\n"
 			if what == "server" {
 				w.proxy.set(stall)
 				defer w.proxy.cut()
@@ -41,9 +41,10 @@ func TestTheOriginIsSlow(t *testing.T) {
 			others := watch(t, w.sidecar.Addr(), hits("user:1", "user 1"))
 			var took times
 			for i := range size(5, 15) {
-				got, d := timed(t, c, "GET", fmt.Sprint(key, what, i))
-				if got != want {
-					t.Fatalf("GET answers %q, want %q", got, want)
+				got, d := timed(t, c, "GET", fmt.Sprint("slow:", what, i))
+				// A connection over which the server says nothing is still in use while the next load wants one.
+				if late := got == "-ORIGINTIMEOUT map slow: no answer in 300ms\r\n"; !late && (what == "query" || !strings.HasPrefix(got, "-ORIGIN")) {
+					t.Fatalf("GET answers %q", got)
 				}
 				took = append(took, d)
 			}
@@ -68,8 +69,10 @@ func TestTheOriginIsSlow(t *testing.T) {
 // Thousands of GETs wait for loads that are slow: each ends within its bound, other maps of the same origin and hits go on, and memory
 // is bounded.
 func TestThousandsWaitForASlowOrigin(t *testing.T) {
+	t.Parallel()
 	for name, command := range map[string][]string{"one key": {"GET", "slow:x"}, "keys of their own": {"GET", "slow:%d"}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			maps := user + strings.Replace(slow, "ttl: 1h", "ttl: 1h, queue: 4000", 1)
 			w := newWorld(t, "queue: 5000", maps, harness.SidecarOptions{Plain: true})
 			c := harness.NewConn(t, w.sidecar.Addr())
