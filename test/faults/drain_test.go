@@ -3,7 +3,10 @@ package faults
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,21 +32,21 @@ func TestDrainUnderLoad(t *testing.T) {
 			conns[i].Timeout = 30 * time.Second
 		}
 		var answered [clients]int // INCRs
-		var room [clients]chan struct{}
 		var working sync.WaitGroup
 		for i, c := range conns {
-			room[i] = make(chan struct{}, 3) // pipelines on their way
+			room, gone := make(chan struct{}, 3), make(chan struct{}) // of pipelines on their way
 			working.Go(func() {
 				incr := harness.Command("INCR", fmt.Sprint("n", i))
 				for n := 0; c.Send(append(harness.Command("GET", fmt.Sprintf("late:%d-%d", i, n)), bytes.Repeat(incr, depth)...)) == nil; n++ {
-					room[i] <- struct{}{}
+					select {
+					case room <- struct{}{}:
+					case <-gone:
+						return
+					}
 				}
 			})
 			working.Go(func() {
-				defer func() {
-					_ = c.Close()
-					<-room[i]
-				}()
+				defer close(gone)
 				for {
 					for at := range 1 + depth {
 						got, err := c.ReadReply()
@@ -63,7 +66,10 @@ func TestDrainUnderLoad(t *testing.T) {
 							return
 						}
 					}
-					<-room[i]
+					select { // the writer may not have counted it yet
+					case <-room:
+					default:
+					}
 				}
 			})
 		}
@@ -100,5 +106,56 @@ func TestDrainUnderLoad(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+	}
+}
+
+// A client has asked for much and reads slowly, and goes on sending, when the program ends: it gets every reply that is due, and whole.
+func TestDrainOfASlowReader(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "", user, harness.SidecarOptions{Config: "\nshutdownGrace: 100ms\n"})
+	const count, size = 40, 100_000
+	value := bulk(strings.Repeat("x", size))
+	w.redis.MustDo(t, "SET", "big", strings.Repeat("x", size))
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 32<<10) })
+	}}
+	c, err := dialer.DialContext(t.Context(), "tcp", w.sidecar.Addr())
+	must(t, err)
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_, err = c.Write(bytes.Repeat(harness.Command("GET", "big"), count))
+	must(t, err)
+	poll(t, func() error { // Redis has answered all of them
+		if n := metric(t, w.sidecar, `readthrough_commands_total{command="get",outcome="ok"}`); n < count {
+			return fmt.Errorf("%v replies", n)
+		}
+		return nil
+	})
+	must(t, w.sidecar.Signal(syscall.SIGTERM))
+	poll(t, func() error {
+		if !strings.Contains(w.sidecar.Logs(), "grace has ended") {
+			return errors.New("it serves on")
+		}
+		return nil
+	})
+	// What it sends now nobody reads.
+	_, err = c.Write(bytes.Repeat(harness.Command("PING"), 100))
+	must(t, err)
+	got := make([]byte, len(value))
+	for n := range count {
+		if _, err := io.ReadFull(c, got); err != nil || string(got) != value {
+			t.Fatalf("reply %d of %d: %v", n, count, err)
+		}
+		_, _ = c.Write(harness.Command("PING"))
+	}
+	rest, err := io.ReadAll(c)
+	if err != nil || strings.ReplaceAll(string(rest), "+PONG\r\n", "") != "" {
+		t.Errorf("then come %.100q, %v", rest, err)
+	}
+	_ = c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if code, err := w.sidecar.Wait(ctx); code != 0 || err != nil {
+		t.Errorf("exit code %d, %v", code, err)
 	}
 }
