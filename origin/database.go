@@ -84,6 +84,7 @@ type database struct {
 	log     *zap.Logger
 
 	queued   atomic.Int64 // loads that run or wait
+	turns    turns        // of loads that need a connection
 	failOpen bound        // of loads without a lease
 
 	maxValue int // bytes
@@ -98,6 +99,7 @@ func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Log
 	if d.conf.MaxConns == 0 {
 		d.conf.MaxConns = defaultMaxConns
 	}
+	d.turns.max = int(d.conf.MaxConns)
 	if d.conf.MaxIdle == 0 {
 		d.conf.MaxIdle = defaultMaxIdle
 	}
@@ -237,7 +239,7 @@ func parseFailure(err error) error {
 
 // beforeConnect lets a new connection use the settings of now, every one of them: host, TLS, user, password and the rest.
 func (d *database) beforeConnect(ctx context.Context, config *pgx.ConnConfig) error {
-	if err := d.backoff.refuses(); err != nil {
+	if err := d.backoff.begin(); err != nil {
 		return err
 	}
 	settings, err := d.settings(ctx)
@@ -291,6 +293,7 @@ type backoff struct {
 	mu       sync.Mutex
 	failures int       // since the last success
 	until    time.Time // no attempt before
+	trying   bool      // an attempt after a failure is under way: no other one meanwhile
 	cause    error     // of the last failure
 }
 
@@ -300,12 +303,17 @@ type backoffError struct{ cause error }
 func (e backoffError) Error() string { return "waiting before the next attempt to connect" }
 func (e backoffError) Unwrap() error { return e.cause }
 
-func (b *backoff) refuses() error {
+// begin lets an attempt to connect through, or says why not. succeeded or failed must be called when it has ended.
+func (b *backoff) begin() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures > 0 && time.Now().Before(b.until) {
+	if b.failures == 0 {
+		return nil
+	}
+	if b.trying || time.Now().Before(b.until) {
 		return backoffError{b.cause}
 	}
+	b.trying = true
 	return nil
 }
 
@@ -314,7 +322,7 @@ func (b *backoff) failed(cause error) (wait time.Duration) {
 	defer b.mu.Unlock()
 	wait = growing(minBackoff, maxBackoff, b.failures)
 	b.failures++
-	b.until, b.cause = time.Now().Add(wait), cause
+	b.until, b.trying, b.cause = time.Now().Add(wait), false, cause
 	return wait
 }
 
@@ -328,7 +336,7 @@ func (b *backoff) dueNow() {
 func (b *backoff) succeeded() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.failures, b.cause = 0, nil
+	b.failures, b.trying, b.cause = 0, false, nil
 }
 
 // state returns when the next attempt may be made, and why the last one failed; nil where it did not.
@@ -341,7 +349,7 @@ func (b *backoff) state() (until time.Time, cause error) {
 	return b.until, b.cause
 }
 
-// livePoll is how soon a load looks again for one of the connections that there are, when no more can be made.
+// livePoll is how soon a load looks again for one of the connections that there are, or that is being made, when it may make none.
 const livePoll = 5 * time.Millisecond
 
 // unavailable says that there is no connection.
@@ -384,7 +392,7 @@ func (d *database) acquire(ctx context.Context) (*pgxpool.Conn, *unavailable) {
 		if until.After(deadline) {
 			return nil, d.cannotConnect(err)
 		}
-		pause := time.NewTimer(max(time.Until(until), time.Millisecond))
+		pause := time.NewTimer(max(time.Until(until), livePoll))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():

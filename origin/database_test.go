@@ -64,7 +64,7 @@ func TestStartNeedsNoDatabase(t *testing.T) {
 
 func TestBackoffGrowsWithJitterAndEnds(t *testing.T) {
 	var b backoff
-	if b.refuses() != nil {
+	if b.begin() != nil {
 		t.Error("refuses without a failure")
 	}
 	limit := minBackoff
@@ -75,12 +75,25 @@ func TestBackoffGrowsWithJitterAndEnds(t *testing.T) {
 		}
 		limit = min(2*limit, maxBackoff)
 	}
-	if err := b.refuses(); err == nil || errors.Unwrap(err).Error() != "down" {
+	if err := b.begin(); err == nil || errors.Unwrap(err).Error() != "down" {
 		t.Errorf("got %v", err)
 	}
 	b.succeeded()
-	if err := b.refuses(); err != nil {
+	if err := b.begin(); err != nil {
 		t.Errorf("refuses after a success: %v", err)
+	}
+	b.failed(errors.New("down"))
+	b.dueNow()
+	if err := b.begin(); err != nil {
+		t.Errorf("the next attempt is refused: %v", err)
+	}
+	if b.begin() == nil {
+		t.Error("another attempt may be made while that one is under way")
+	}
+	b.failed(errors.New("down"))
+	b.dueNow()
+	if err := b.begin(); err != nil {
+		t.Errorf("the attempt after that is refused: %v", err)
 	}
 }
 

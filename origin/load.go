@@ -51,6 +51,15 @@ func (d *database) loadAll(ctx context.Context, items []loadItem) []loaded {
 // connection could be made or one was lost. A query that has no answer in time is its map's fault, not the origin's.
 func (d *database) loadSome(ctx context.Context, queries []*query, room *room) (outcome error) {
 	outcome = errNeither
+	first := queries[0] // a round trip of several maps has the turn of one
+	if !d.turns.enter(ctx, &first.m.line) {
+		none := d.acquireTimeout(ctx, ctx.Err())
+		for _, q := range queries {
+			q.failure = none.of(q.m)
+		}
+		return none.outcome
+	}
+	defer func() { d.turns.leave(&first.m.line, first.outcome) }()
 	for len(queries) > 0 {
 		conn, none := d.acquire(ctx)
 		if none != nil {

@@ -69,6 +69,7 @@ type Map struct {
 	Definition
 	breaker *breaker     // of loads that have no answer in time
 	queued  atomic.Int64 // loads that run or wait
+	line    line         // of loads that wait for a connection
 
 	index   int // of the definition
 	pattern *pattern

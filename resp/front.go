@@ -54,6 +54,8 @@ type front struct {
 
 	sessions map[*session]struct{}
 	ending   bool
+	ended    bool
+	parting  int // clients whose sessions have left, and who have not got all replies yet
 	stats    stats
 	fanouts  *fanout         // unused
 	apart    map[string]bool // whether the voids of a client's own user go apart; users that have written no mapped key are not in it
@@ -114,26 +116,29 @@ func (f *front) open(fd int, id int64) {
 func (f *front) left(s *session) {
 	delete(f.sessions, s)
 	f.server.clients.Add(-1)
-	if f.ending && len(f.sessions) == 0 {
+	f.over()
+}
+
+// over says that the end has come, when the last session has left and its client has its replies.
+func (f *front) over() {
+	if f.ending && !f.ended && len(f.sessions) == 0 && f.parting == 0 {
+		f.ended = true
 		f.server.ended.Done()
 	}
 }
 
 func (f *front) killed(s *session, reason string) {
 	f.stats.Killed++
-	f.server.kills.Info("client closed: "+reason, zap.Int64("client", s.id), zap.String("name", s.name))
+	f.server.seldom.Info("client closed: "+reason, zap.Int64("client", s.id), zap.String("name", s.name))
 }
 
 // end has the sessions answer what they have been sent and leave.
 func (f *front) end() {
 	f.ending = true
-	if len(f.sessions) == 0 {
-		f.server.ended.Done()
-		return
-	}
 	for s := range f.sessions {
 		s.end()
 	}
+	f.over()
 }
 
 // renew follows a change of the command table.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -15,7 +14,6 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/sys/unix"
 
 	"readthrough/internal/loop"
 )
@@ -45,7 +43,7 @@ type Options struct {
 // Server serves clients.
 type Server struct {
 	log         *zap.Logger
-	kills       *zap.Logger // one line a minute for each reason: clients can cause as many as they like
+	seldom      *zap.Logger // one line a minute for each message: clients can cause as many as they like
 	fronts      []*front
 	listeners   []net.Listener
 	accepting   sync.WaitGroup
@@ -62,7 +60,7 @@ const firstID = 1 << 40
 // New begins to accept clients. They are served once the loops run.
 func New(opts Options) *Server {
 	s := &Server{log: opts.Logger, listeners: opts.Listeners}
-	s.kills = opts.Logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+	s.seldom = opts.Logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Minute, 1, 0)
 	}))
 	s.ids.Store(firstID)
@@ -99,35 +97,6 @@ func (s *Server) Addrs() []net.Addr {
 
 // Clients is the number of clients now.
 func (s *Server) Clients() int { return int(s.clients.Load()) }
-
-// accept hands new connections to the loops, in turn.
-func (s *Server) accept(l net.Listener) {
-	for pause := time.Duration(0); ; {
-		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // most likely too many open files: that takes a moment to change
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			s.log.Warn("no connection can be accepted, trying again", zap.Error(err), zap.Duration("after", pause))
-			time.Sleep(pause)
-			continue
-		}
-		pause = 0
-		id := s.ids.Add(1)
-		f := s.fronts[int(id)%len(s.fronts)]
-		fd, err := f.loop.Detach(conn)
-		if err != nil {
-			s.log.Warn("a client's connection cannot be served", zap.Error(err))
-			continue
-		}
-		s.clients.Add(1)
-		if !f.loop.Post(func() { f.open(fd, id) }) {
-			_ = unix.Close(fd)
-			s.clients.Add(-1)
-		}
-	}
-}
 
 // Close stops accepting, has every session answer what it has been sent, and waits for them to leave, or for ctx. What is left
 // then goes when the loops stop.

@@ -358,7 +358,12 @@ func (s *session) kill(reason string) {
 
 // finish ends the session when the client has read its replies, or after a while.
 func (s *session) finish() {
-	s.conn.Finish(lingering)
+	f := s.front
+	f.parting++
+	s.conn.Finish(lingering, func() {
+		f.parting--
+		f.over()
+	})
 	s.leave()
 }
 

@@ -48,6 +48,9 @@ type Conn struct {
 	finishing bool
 	limit     time.Duration // of finishing
 	linger    *Timer        // ends finishing
+	shut      bool          // finishing: all is written, and what comes is thrown away
+	look      *Timer        // whether the peer has all
+	finished  func()
 	closed    bool
 	polled    interest // as the poller knows it
 	inDirty   bool
@@ -169,17 +172,58 @@ func (c *Conn) Close() {
 	}
 	c.closed = true
 	c.linger.Stop()
+	c.look.Stop()
 	c.loop.poll.remove(c)
 	c.loop.closing = append(c.loop.closing, c)
+	if c.finished != nil {
+		c.finished()
+	}
 }
 
-// Finish closes the connection when its output is written, or when the peer has not taken it within limit. Nothing is read any
-// more, and the handler is called only if the connection breaks before.
-func (c *Conn) Finish(limit time.Duration) {
+// Finish closes the connection when the peer has its output, or when it has not taken it within limit, and then calls done. Nothing is
+// read any more, and the handler is called only if the connection breaks before.
+func (c *Conn) Finish(limit time.Duration, done func()) {
+	if c.closed || c.finishing {
+		done()
+		return
+	}
 	c.finishing = true
 	c.limit = limit
+	c.finished = done
 	c.Pause()
 	c.mark()
+}
+
+// lookInterval is how soon it is looked again whether a peer has all.
+const lookInterval = 10 * time.Millisecond
+
+// part closes the connection when the peer has got what was written. A peer that goes on sending is read, for its unread bytes would
+// have the kernel throw away what it has not taken.
+func (c *Conn) part() {
+	switch {
+	case c.closed:
+	case c.eof || !underway(c.fd):
+		c.Close()
+	default:
+		if !c.shut {
+			c.shut = true
+			shutFD(c.fd)
+			c.paused = false
+			c.update()
+		}
+		c.look = c.loop.After(lookInterval, c.part)
+	}
+}
+
+// discard throws away what the peer sends.
+func (c *Conn) discard() {
+	n, err := readFD(c.fd, c.loop.read)
+	if err == syscall.EAGAIN || err == syscall.EINTR {
+		return
+	}
+	if err != nil || n == 0 {
+		c.Close()
+	}
 }
 
 func (c *Conn) fail(err error) {
@@ -251,6 +295,10 @@ func (c *Conn) ready(ev event) {
 }
 
 func (c *Conn) receive() {
+	if c.shut {
+		c.discard()
+		return
+	}
 	into := c.loop.read
 	kept := len(c.in) > c.off
 	if kept {
@@ -284,7 +332,7 @@ func (c *Conn) receive() {
 
 // deliver shows the kept input to the handler.
 func (c *Conn) deliver() {
-	if c.closed || c.paused || len(c.in) == c.off {
+	if c.closed || c.paused || c.shut || len(c.in) == c.off {
 		return
 	}
 	used := c.h.Data(c.in[c.off:])
@@ -375,12 +423,14 @@ func (c *Conn) flush() {
 		want.write = waits
 		c.setInterest(want)
 	}
-	if c.finishing && !waits {
-		c.Close()
+	if c.finishing {
+		if c.linger == nil {
+			c.linger = c.loop.After(c.limit, c.Close)
+		}
+		if !waits && !c.shut {
+			c.part()
+		}
 		return
-	}
-	if c.finishing && c.linger == nil {
-		c.linger = c.loop.After(c.limit, c.Close)
 	}
 	if c.notify >= 0 && c.Buffered() <= c.notify {
 		c.notify = -1

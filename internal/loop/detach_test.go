@@ -77,7 +77,7 @@ func TestDetachedHalfClose(t *testing.T) {
 		h := &handler{}
 		h.eof = func() {
 			h.c.Write([]byte("the last word"))
-			h.c.Finish(patience)
+			h.c.Finish(patience, func() {})
 		}
 		_, peer, _ := detached(t, l, withTLS, h)
 		if err := peer.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
@@ -94,7 +94,7 @@ func TestDetachedFinishDeliversAll(t *testing.T) {
 		l := running(t)
 		c, peer, _ := detached(t, l, withTLS, &handler{})
 		want := bytes.Repeat([]byte("abc"), 1<<20)
-		on(t, l, func() { c.Write(want); c.Finish(patience) })
+		on(t, l, func() { c.Write(want); c.Finish(patience, func() {}) })
 		if got, err := io.ReadAll(peer); !bytes.Equal(got, want) || err != nil {
 			t.Fatalf("%d of %d bytes arrived, %v", len(got), len(want), err)
 		}

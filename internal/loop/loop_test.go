@@ -155,6 +155,24 @@ func add(t testing.TB, l *Loop, h *handler) (c *Conn, peer int) {
 	return h.c, peer
 }
 
+// addTCP is add over loopback, where the kernel behaves as it does between programs.
+func addTCP(t testing.TB, l *Loop, h *handler) (c *Conn, peer int) {
+	t.Helper()
+	ours, theirs := tcpPair(t)
+	fd, err := l.Detach(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if peer, err = l.Detach(theirs); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(peer) })
+	if h.c, err = l.Add(fd, h); err != nil {
+		t.Fatal(err)
+	}
+	return h.c, peer
+}
+
 func send(t testing.TB, peer int, text string) {
 	t.Helper()
 	if n, err := unix.Write(peer, []byte(text)); err != nil || n != len(text) {
@@ -324,33 +342,68 @@ func TestNotifyBelowTellsOnceWhenThePeerHasRead(t *testing.T) {
 
 func TestFinishWritesWhatWaitsAndThenCloses(t *testing.T) {
 	l := still(t)
+	finished := 0
 	c, peer := add(t, l, &handler{
 		closed: func(err error) { t.Errorf("Closed(%v) after Finish", err) },
 	})
 	big := bytes.Repeat([]byte("x"), 1<<20)
 	c.Write(big)
-	c.Finish(patience)
+	c.Finish(patience, func() { finished++ })
 	total := 0
 	turnUntil(t, l, "close", func() bool { total += len(take(t, peer)); return c.Closed() })
 	total += len(take(t, peer))
-	if total != len(big) || l.Stats().Conns != 0 || l.Stats().Buffered != 0 {
-		t.Fatalf("%d of %d bytes arrived, stats %+v", total, len(big), l.Stats())
+	if total != len(big) || finished != 1 || l.Stats().Conns != 0 || l.Stats().Buffered != 0 {
+		t.Fatalf("%d of %d bytes arrived, it was finished %d times, stats %+v", total, len(big), finished, l.Stats())
+	}
+}
+
+// Bytes that are not read would have the kernel drop what the peer has not taken yet.
+func TestFinishReadsWhatAPeerGoesOnSending(t *testing.T) {
+	l := still(t)
+	finished := 0
+	c, peer := addTCP(t, l, &handler{
+		data:   func([]byte) int { return 0 },
+		closed: func(err error) { t.Errorf("Closed(%v) after Finish", err) },
+	})
+	sent := 0
+	for part := bytes.Repeat([]byte("x"), 64<<10); ; sent += len(part) { // until the kernel takes no more
+		c.Write(part)
+		turn(t, l)
+		if c.Buffered() > 0 {
+			sent += len(part)
+			break
+		}
+	}
+	send(t, peer, "unread")
+	c.Finish(patience, func() { finished++ })
+	total := 0
+	for c.Buffered() > 0 { // the kernel has the rest
+		total += len(take(t, peer))
+		turn(t, l)
+	}
+	send(t, peer, "and more")
+	turn(t, l)
+	turnUntil(t, l, "close", func() bool { total += len(take(t, peer)); return c.Closed() })
+	total += len(take(t, peer))
+	if total != sent || finished != 1 {
+		t.Fatalf("%d of %d bytes arrived, it was finished %d times", total, sent, finished)
 	}
 }
 
 func TestFinishWaitsForASlowPeerWithinItsLimitOnly(t *testing.T) {
 	l := still(t)
+	finished := 0
 	c, peer := add(t, l, &handler{
 		data:   func(b []byte) int { t.Errorf("input after Finish: %q", b); return len(b) },
 		closed: func(err error) { t.Errorf("Closed(%v) after Finish", err) },
 	})
 	c.Write(make([]byte, 1<<20))
-	c.Finish(20 * time.Millisecond)
+	c.Finish(20*time.Millisecond, func() { finished++ })
 	send(t, peer, "ignored")
 	began := time.Now()
 	turnUntil(t, l, "close", c.Closed)
-	if since := time.Since(began); since < 20*time.Millisecond {
-		t.Fatalf("closed after %v", since)
+	if since := time.Since(began); since < 20*time.Millisecond || finished != 1 {
+		t.Fatalf("closed after %v, finished %d times", since, finished)
 	}
 }
 

@@ -10,3 +10,8 @@ func readFD(fd int, b []byte) (int, error) { return unix.Read(fd, b) }
 func writeFD(fd int, b []byte) (int, error) { return unix.Write(fd, b) }
 
 func closeFD(fd int) { _ = unix.Close(fd) }
+
+func shutFD(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
+
+// underway is not known here.
+func underway(int) bool { return false }

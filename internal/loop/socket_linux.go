@@ -29,3 +29,16 @@ func writeFD(fd int, b []byte) (int, error) {
 }
 
 func closeFD(fd int) { _ = unix.Close(fd) }
+
+func shutFD(fd int) { _ = unix.Shutdown(fd, unix.SHUT_WR) }
+
+// underway tells whether the peer has not got all that was written to a socket, or not all is read that it has sent. To close the socket
+// would then lose the former.
+func underway(fd int) bool {
+	out, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil || out > 0 {
+		return err == nil
+	}
+	in, err := unix.IoctlGetInt(fd, unix.SIOCINQ)
+	return err == nil && in > 0
+}

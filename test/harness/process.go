@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +23,9 @@ type ProcessOptions struct {
 	Args []string // without the program's name
 	Dir  string   // working directory; empty: the caller's
 	Env  []string // "NAME=value"; nil: a bare environment of PATH, HOME, LC_ALL=C and TZ=UTC
+
+	// Files bounds the program's file descriptors, where it is not 0.
+	Files int
 
 	// DeathSignal is what the kernel sends when the process that started this one dies. Zero: SIGKILL.
 	DeathSignal syscall.Signal
@@ -41,7 +45,11 @@ type Process struct {
 // StartProcess starts a program in a process group of its own, so that a Ctrl-C on the terminal reaches only the process that
 // started it, which then ends its programs in the right order.
 func StartProcess(o ProcessOptions) (*Process, error) {
-	p := &Process{path: o.Path, cmd: exec.Command(o.Path, o.Args...), done: make(chan struct{})}
+	cmd := exec.Command(o.Path, o.Args...)
+	if o.Files > 0 {
+		cmd = exec.Command("sh", slices.Concat([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, o.Files), o.Path}, o.Args)...)
+	}
+	p := &Process{path: o.Path, cmd: cmd, done: make(chan struct{})}
 	p.cmd.Dir = o.Dir
 	p.cmd.Env = o.Env
 	if o.Env == nil {

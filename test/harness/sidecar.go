@@ -30,6 +30,8 @@ type SidecarOptions struct {
 
 	Args []string // more arguments of "sidecar run"
 	Env  []string // more "NAME=value"
+
+	Files int // bounds the program's file descriptors, where it is not 0
 }
 
 // Sidecar is a running sidecar.
@@ -117,8 +119,8 @@ func (s *Sidecar) start(ctx context.Context) error {
 	p, err := StartProcess(ProcessOptions{
 		Path: s.binary,
 		Args: append([]string{"run", "--config", s.ConfigFile()}, s.options.Args...),
-		Dir:  s.dir.path,
-		Env:  append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}, s.options.Env...),
+		Dir:  s.dir.path, Files: s.options.Files,
+		Env: append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}, s.options.Env...),
 	})
 	if err != nil {
 		return err
