@@ -2,6 +2,7 @@ package resp
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"readthrough/internal/command"
@@ -131,7 +132,7 @@ func (f *front) find(c *frame.Commands) *command.Info {
 
 // args returns all arguments of the command just framed, which must be whole. They are valid until the next call.
 func (s *session) args() [][]byte {
-	s.front.args = frame.Args(s.front.args[:0], s.commands.Raw)
+	s.front.args = frame.Args(slices.Grow(s.front.args[:0], s.commands.N), s.commands.Raw)
 	return s.front.args
 }
 
@@ -147,15 +148,13 @@ func (s *session) slotOf(info *command.Info, large bool) int {
 	}
 	var args [][]byte
 	if large {
-		for i := range min(s.commands.Arguments(), frame.Leading) {
-			args = append(args, s.commands.Arg(i))
-		}
+		args = s.leading()
 	} else {
 		args = s.args()
 	}
-	keys, err := info.AppendKeys(s.front.keys[:0], args)
+	keys, _ := info.AppendLeadingKeys(s.front.keys[:0], args, s.commands.N)
 	s.front.keys = keys
-	if err != nil || len(keys) == 0 || keys[0] >= len(args) {
+	if len(keys) == 0 {
 		return relay.AnyNode
 	}
 	return int(slot.Of(args[keys[0]]))
@@ -183,7 +182,7 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 	}
 	raw, lead := s.commands.Raw, 0
 	if !intercepts {
-		keys := s.written(info, false)
+		keys := s.written(info)
 		leads, ok := s.mayWrite(keys)
 		if !ok {
 			return false
