@@ -28,8 +28,11 @@ func (s *session) command(large bool) bool {
 	if info != nil && info.AskKeys && !s.locate(info, large) {
 		return false
 	}
+	if s.unlocated != nil {
+		return s.refuseKeys(info, large, s.unlocated)
+	}
 	if s.front.resolver != nil && info != nil && s.namesLease(info, large) {
-		return s.refuseLease(info, large)
+		return s.refuseKeys(info, large, errLeaseKey)
 	}
 	if t := s.transaction; t != nil {
 		if ok, handled := t.command(info, large); handled {

@@ -250,7 +250,7 @@ func (t *transaction) nothing() []byte {
 }
 
 // refuse answers a command with an error that aborts the transaction.
-func (t *transaction) refuse(info *command.Info, err relay.Error, large bool) bool {
+func (t *transaction) refuse(info *command.Info, err error, large bool) bool {
 	t.s.discardLarge(large)
 	t.refused = true
 	t.s.front.take(t.s, info).fail(err)

@@ -86,11 +86,15 @@ func (s *session) leading() [][]byte {
 // written returns the mapped keys that the command just framed may change, of those that named has found. They are valid until the session has
 // handled it.
 func (s *session) written(info *command.Info) [][]byte {
-	f := s.front
-	if f.resolver == nil || info == nil || !info.Write || !info.ArityOK(s.commands.N) || s.identity.Database != f.database {
+	if info == nil || !s.mayChangeMapped(info) || !info.ArityOK(s.commands.N) {
 		return nil
 	}
-	return f.onlyMapped(f.named)
+	return s.front.onlyMapped(s.front.named)
+}
+
+// mayChangeMapped tells whether a command of the session's may change mapped keys, if it names any.
+func (s *session) mayChangeMapped(info *command.Info) bool {
+	return s.front.resolver != nil && info.Write && s.identity.Database == s.front.database
 }
 
 // onlyMapped leaves out the keys that no map matches.
@@ -106,10 +110,10 @@ func (f *front) onlyMapped(keys [][]byte) [][]byte {
 
 // hidesKeys tells whether a large command may change keys that have not come yet.
 func (s *session) hidesKeys(info *command.Info) bool {
-	f := s.front
-	if f.resolver == nil || !info.Write || info.SingleKey || s.identity.Database != f.database {
+	if !s.mayChangeMapped(info) || info.SingleKey {
 		return false
 	}
+	f := s.front
 	var all bool
 	f.keys, all = info.AppendLeadingKeys(f.keys[:0], s.leading(), s.commands.N)
 	return !all
