@@ -24,7 +24,7 @@ func (s *session) block(info *command.Info) bool {
 	if !s.quiet() {
 		return false
 	}
-	if !s.voidApart(s.written(info, false)) {
+	if !s.voidApart(s.written(info)) {
 		return false
 	}
 	b := &blocked{s: s, raw: bytes.Clone(s.commands.Raw), slot: s.slotOf(info, false)}

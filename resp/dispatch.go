@@ -2,6 +2,7 @@ package resp
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"readthrough/internal/command"
@@ -27,8 +28,11 @@ func (s *session) command(large bool) bool {
 	if info != nil && info.AskKeys && !s.locate(info, large) {
 		return false
 	}
+	if s.unlocated != nil {
+		return s.refuseKeys(info, large, s.unlocated)
+	}
 	if s.front.resolver != nil && info != nil && s.namesLease(info, large) {
-		return s.refuseLease(info, large)
+		return s.refuseKeys(info, large, errLeaseKey)
 	}
 	if t := s.transaction; t != nil {
 		if ok, handled := t.command(info, large); handled {
@@ -131,7 +135,7 @@ func (f *front) find(c *frame.Commands) *command.Info {
 
 // args returns all arguments of the command just framed, which must be whole. They are valid until the next call.
 func (s *session) args() [][]byte {
-	s.front.args = frame.Args(s.front.args[:0], s.commands.Raw)
+	s.front.args = frame.Args(slices.Grow(s.front.args[:0], s.commands.N), s.commands.Raw)
 	return s.front.args
 }
 
@@ -147,15 +151,13 @@ func (s *session) slotOf(info *command.Info, large bool) int {
 	}
 	var args [][]byte
 	if large {
-		for i := range min(s.commands.Arguments(), frame.Leading) {
-			args = append(args, s.commands.Arg(i))
-		}
+		args = s.leading()
 	} else {
 		args = s.args()
 	}
-	keys, err := info.AppendKeys(s.front.keys[:0], args)
+	keys, _ := info.AppendLeadingKeys(s.front.keys[:0], args, s.commands.N)
 	s.front.keys = keys
-	if err != nil || len(keys) == 0 || keys[0] >= len(args) {
+	if len(keys) == 0 {
 		return relay.AnyNode
 	}
 	return int(slot.Of(args[keys[0]]))
@@ -183,7 +185,7 @@ func (s *session) relay(info *command.Info, at int, large bool) bool {
 	}
 	raw, lead := s.commands.Raw, 0
 	if !intercepts {
-		keys := s.written(info, false)
+		keys := s.written(info)
 		leads, ok := s.mayWrite(keys)
 		if !ok {
 			return false

@@ -66,7 +66,7 @@ func (s *session) split(info *command.Info, large bool) bool {
 	if !s.mayFanOut() {
 		return false
 	}
-	leads, ok := s.mayWrite(s.written(info, false))
+	leads, ok := s.mayWrite(s.written(info))
 	if !ok {
 		return false
 	}
@@ -334,6 +334,9 @@ const maxKeptParts = 64
 func (f *front) putFanout(o *fanout) {
 	if cap(o.parts) > maxKeptParts {
 		o.parts, o.order = nil, nil
+	}
+	if cap(o.order) > maxScratch {
+		o.order = nil
 	}
 	for i := range o.parts {
 		if cap(o.parts[i].reply.bytes) > maxKeptReply {

@@ -25,13 +25,13 @@ func (s *session) namesLease(info *command.Info, large bool) bool {
 	return false
 }
 
-// refuseLease refuses the command just framed. Within a transaction that is an error which EXEC aborts for.
-func (s *session) refuseLease(info *command.Info, large bool) bool {
+// refuseKeys refuses the command just framed for its keys. Within a transaction that is an error which EXEC aborts for.
+func (s *session) refuseKeys(info *command.Info, large bool, err error) bool {
 	if t := s.transaction; t != nil && t.multi {
-		return t.refuse(info, errLeaseKey, large)
+		return t.refuse(info, err, large)
 	}
 	s.discardLarge(large)
-	s.front.take(s, info).fail(errLeaseKey)
+	s.front.take(s, info).fail(err)
 	return true
 }
 

@@ -13,7 +13,7 @@ func (s *session) beginLarge(info *command.Info, at int) bool {
 	if !s.quiet() {
 		return false
 	}
-	if !s.voidApart(s.written(info, true)) {
+	if !s.voidApart(s.written(info)) {
 		return false
 	}
 	p := s.front.take(s, info)

@@ -61,8 +61,29 @@ func (s *session) keep(n int) {
 	s.front.waiting += n
 }
 
+// maxScratch is the number of entries that a list in scratch memory may keep from one turn to the next.
+const maxScratch = 1 << 10
+
+// trim returns the list to keep of one that is not in use: without what its entries refer to, and nothing of a long one.
+func trim[T any](list []T) []T {
+	if cap(list) > maxScratch {
+		return nil
+	}
+	clear(list[:cap(list)])
+	return list[:0]
+}
+
+// trim frees what commands of many arguments took in this turn.
+func (f *front) trim() {
+	f.args, f.named = trim(f.args), trim(f.named)
+	if cap(f.keys) > maxScratch {
+		f.keys = nil
+	}
+}
+
 // relieve is called every turn. It has the sessions get by with less when much is held, and closes the largest when too much is.
 func (f *front) relieve() {
+	f.trim()
 	held := f.held()
 	f.allowed = &ample
 	if held > f.limit/2 {

@@ -42,13 +42,15 @@ type session struct {
 	latest        *command.Info
 
 	commands frame.Commands
-	located  *int     // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
-	voided   voids    // of the command being read
-	verdict  *verdict // of Redis on the command being read; nil while it was not asked
-	paused   pause
-	reading  bool // within Data
-	ended    bool // the client has closed its direction
-	gone     bool
+	located  *int // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
+	// unlocated is why Redis has not told where the keys are of the command being read, which therefore cannot be sent.
+	unlocated error
+	voided    voids    // of the command being read
+	verdict   *verdict // of Redis on the command being read; nil while it was not asked
+	paused    pause
+	reading   bool // within Data
+	ended     bool // the client has closed its direction
+	gone      bool
 
 	first, last *place // the replies due, in order
 	places      int
@@ -140,7 +142,7 @@ func (s *session) read(b []byte) (used int) {
 		if s.commands.Limit == maxCollected {
 			s.commands.Limit = s.front.allowed.command
 		}
-		s.located, s.locatedKeys, s.verdict, s.voided = nil, nil, nil, voids{}
+		s.located, s.locatedKeys, s.unlocated, s.verdict, s.voided = nil, nil, nil, nil, voids{}
 	}
 	return used
 }

@@ -257,7 +257,7 @@ func (t *transaction) nothing() []byte {
 }
 
 // refuse answers a command with an error that aborts the transaction.
-func (t *transaction) refuse(info *command.Info, err relay.Error, large bool) bool {
+func (t *transaction) refuse(info *command.Info, err error, large bool) bool {
 	t.s.discardLarge(large)
 	t.refused = true
 	t.s.front.take(t.s, info).fail(err)
@@ -320,7 +320,7 @@ func (t *transaction) send(info *command.Info, at int, inText bool) {
 	raw := t.s.commands.Raw
 	var p *place
 	if inText {
-		t.writes(info, false)
+		t.writes(info)
 		p = t.take(info, at, raw)
 	} else {
 		p = t.place(info, at, -1)
@@ -332,7 +332,7 @@ func (t *transaction) send(info *command.Info, at int, inText bool) {
 // stream sends what has come of a large command over the link, and has the rest of it sent there.
 func (t *transaction) stream(info *command.Info, at int) {
 	t.letGo()
-	t.writes(info, true)
+	t.writes(info)
 	p := t.take(info, at, nil)
 	t.s.send(p, 0)
 	t.s.large = lent{t.link}
@@ -349,8 +349,8 @@ func (t *transaction) letGo() {
 }
 
 // writes notes the mapped keys that the command just framed changes: before EXEC is sent, their leases are to be removed.
-func (t *transaction) writes(info *command.Info, large bool) {
-	for _, key := range t.s.written(info, large) {
+func (t *transaction) writes(info *command.Info) {
+	for _, key := range t.s.written(info) {
 		t.written = append(t.written, bytes.Clone(key))
 		t.hold(len(key) + keySize)
 	}

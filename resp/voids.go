@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/redcon"
@@ -34,7 +35,8 @@ const leaseRights = "~" + lease.Prefix + "* +unlink"
 const errNoVoid = relay.Error("NOPERM the command ran, but a value that was loaded before it may still be read: the user may not remove leases (" +
 	leaseRights + "), which was not known. It is now: the next command is carried out as it should be")
 
-// named returns the keys of the command just framed, as far as they are there. They are valid until the next call.
+// named returns the keys of the command just framed, as far as they are there, for written to have them too. They are valid until the
+// session has handled it.
 func (s *session) named(info *command.Info, large bool) [][]byte {
 	f := s.front
 	named := f.named[:0]
@@ -46,12 +48,8 @@ func (s *session) named(info *command.Info, large bool) [][]byte {
 		named = append(named, s.locatedKeys...)
 	case large:
 		args := s.leading()
-		f.keys, _ = info.AppendKeys(f.keys[:0], args)
-		for _, at := range f.keys {
-			if args[at] != nil {
-				named = append(named, args[at])
-			}
-		}
+		f.keys, _ = info.AppendLeadingKeys(f.keys[:0], args, s.commands.N)
+		named = pick(named, args, f.keys)
 	default:
 		named = f.appendNamed(named, info, s.args())
 	}
@@ -62,28 +60,41 @@ func (s *session) named(info *command.Info, large bool) [][]byte {
 // appendNamed appends the keys of a command.
 func (f *front) appendNamed(named [][]byte, info *command.Info, args [][]byte) [][]byte {
 	f.keys, _ = info.AppendKeys(f.keys[:0], args) // where only Redis can tell, there are none
-	for _, at := range f.keys {
-		named = append(named, args[at])
-	}
-	return named
+	return pick(named, args, f.keys)
 }
 
-// leading returns the arguments of the large command that is being read, nil for those that are not there yet.
-func (s *session) leading() [][]byte {
-	args := make([][]byte, s.commands.N)
-	for i := range min(s.commands.Arguments(), frame.Leading) {
-		args[i] = s.commands.Arg(i)
+// pick appends the arguments at indices to dst.
+func pick(dst, args [][]byte, indices []int) [][]byte {
+	dst = slices.Grow(dst, len(indices))
+	for _, at := range indices {
+		dst = append(dst, args[at])
 	}
+	return dst
+}
+
+// leading returns the arguments of the large command that is being read, as far as they are there and the first ones. They are valid until
+// the next call, or that of args.
+func (s *session) leading() [][]byte {
+	args := s.front.args[:0]
+	for i := range min(s.commands.Arguments(), frame.Leading) {
+		args = append(args, s.commands.Arg(i))
+	}
+	s.front.args = args
 	return args
 }
 
-// written returns the mapped keys that the command just framed may change. They are valid until the next call.
-func (s *session) written(info *command.Info, large bool) [][]byte {
-	f := s.front
-	if f.resolver == nil || info == nil || !info.Write || !info.ArityOK(s.commands.N) || s.identity.Database != f.database {
+// written returns the mapped keys that the command just framed may change, of those that named has found. They are valid until the session has
+// handled it.
+func (s *session) written(info *command.Info) [][]byte {
+	if info == nil || !s.mayChangeMapped(info) || !info.ArityOK(s.commands.N) {
 		return nil
 	}
-	return f.onlyMapped(s.named(info, large))
+	return s.front.onlyMapped(s.front.named)
+}
+
+// mayChangeMapped tells whether a command of the session's may change mapped keys, if it names any.
+func (s *session) mayChangeMapped(info *command.Info) bool {
+	return s.front.resolver != nil && info.Write && s.identity.Database == s.front.database
 }
 
 // onlyMapped leaves out the keys that no map matches.
@@ -99,11 +110,13 @@ func (f *front) onlyMapped(keys [][]byte) [][]byte {
 
 // hidesKeys tells whether a large command may change keys that have not come yet.
 func (s *session) hidesKeys(info *command.Info) bool {
-	f := s.front
-	if f.resolver == nil || !info.Write || info.SingleKey || s.identity.Database != f.database {
+	if !s.mayChangeMapped(info) || info.SingleKey {
 		return false
 	}
-	return !info.KeysWithin(s.leading(), min(s.commands.Arguments(), frame.Leading))
+	f := s.front
+	var all bool
+	f.keys, all = info.AppendLeadingKeys(f.keys[:0], s.leading(), s.commands.N)
+	return !all
 }
 
 // mayWrite tells whether the command just framed, which changes mapped keys, may be sent, and whether their voids lead it. It may not

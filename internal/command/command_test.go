@@ -446,6 +446,51 @@ func TestAppendKeysBeyondGetkeys(t *testing.T) {
 	}
 }
 
+// Of a command whose end has not come yet, the keys that have come are found, and whether there will be others, at no cost that its length
+// decides.
+func TestAppendLeadingKeys(t *testing.T) {
+	const million = 1 << 20
+	for _, tc := range []struct {
+		line string // what has come
+		n    int    // arguments in all
+		keys string
+		all  bool
+	}{
+		{"get", 2, "[]", false},
+		{"set k", 3, "[1]", true},
+		{"del a b", million, "[1 2]", false},
+		{"del", 2, "[]", false},
+		{"del a b", 4, "[1 2]", false},
+		{"del a b", 3, "[1 2]", true},
+		{"mset a", 3, "[1]", true},
+		{"mset a", million, "[1]", false},
+		{"blpop a b", 4, "[1 2]", true},
+		{"eval s", million, "[]", false},
+		{"eval s 1", million, "[]", false},
+		{"eval s 1 k", million, "[3]", true},
+		{"eval s 2 k", million, "[3]", false},
+		{"eval s 0", million, "[]", true},
+		{"eval s 7", 5, "[]", true}, // Redis refuses it
+		{"zunionstore d 2 a", 6, "[1 3]", false},
+		{"zunionstore d", 6, "[1]", false},
+		{"rename a b", 3, "[1 2]", true},
+		{"rename a", 3, "[1]", false},
+		{"sort k", million, "[1]", false},
+		{"xread streams a", 4, "[2]", false},
+		{"ping", million, "[]", true},
+	} {
+		args := bytesOf(strings.Fields(tc.line))
+		info := Snapshot().Find(args)
+		var room [8]int
+		if n := testing.AllocsPerRun(10, func() { info.AppendLeadingKeys(room[:0], args, tc.n) }); n != 0 {
+			t.Errorf("%s of %d: %v allocations", tc.line, tc.n, n)
+		}
+		if keys, all := info.AppendLeadingKeys(nil, args, tc.n); fmt.Sprint(keys) != tc.keys || all != tc.all {
+			t.Errorf("%s of %d: %v, %v, want %s, %v", tc.line, tc.n, keys, all, tc.keys, tc.all)
+		}
+	}
+}
+
 func TestEntriesOfOlderServers(t *testing.T) {
 	six := []any{[]any{"get", int64(2), []any{"readonly"}, int64(1), int64(1), int64(1)}, nil}
 	entries, err := Entries(six)

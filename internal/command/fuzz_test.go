@@ -3,6 +3,7 @@ package command
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,6 +51,26 @@ func checkKeys(t *testing.T, info *Info, args [][]byte) {
 	}
 	if first := info.FirstKey(); first > 0 && info.ArityOK(len(args)) && info.SingleKey && (len(keys) != 2 || keys[1] != first) {
 		t.Fatalf("%q: keys %v, but a single one at %d", args, keys[1:], first)
+	}
+	checkLeadingKeys(t, info, args, keys[1:])
+}
+
+// checkLeadingKeys holds that what is known of a command by its first arguments is still so when the rest has come.
+func checkLeadingKeys(t *testing.T, info *Info, args [][]byte, whole []int) {
+	t.Helper()
+	for n := range len(args) + 1 {
+		keys, all := info.AppendLeadingKeys(nil, args[:n], len(args))
+		switch {
+		case all && !slices.Equal(keys, whole):
+			t.Fatalf("%q: keys %v, but %v by the first %d arguments", args, whole, keys, n)
+		case !all && n == len(args) && !info.AskKeys:
+			t.Fatalf("%q: there are none to come", args)
+		}
+		for _, at := range keys {
+			if at < 1 || at >= n {
+				t.Fatalf("%q: a key at %d of the first %d arguments", args, at, n)
+			}
+		}
 	}
 }
 

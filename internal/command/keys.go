@@ -30,42 +30,43 @@ func (i *Info) AppendKeys(dst []int, args [][]byte) ([]int, error) {
 	if i.AskKeys {
 		return dst, ErrAskKeys
 	}
-	switch i.finder {
-	case firstArgument:
-		return appendRange(dst, 1, 1, 1, len(args)), nil
-	case sortKeys:
-		return appendSortKeys(dst, args), nil
-	case migrateKeys:
-		return appendMigrateKeys(dst, args), nil
-	}
-	before := len(dst)
-	for n := range i.specs {
-		var ok bool
-		if dst, ok = i.specs[n].appendKeys(dst, args); !ok {
-			return dst[:before], nil
-		}
-	}
+	dst, _ = i.appendKeys(dst, args, len(args))
 	return dst, nil
 }
 
-// KeysWithin reports whether all keys of a command stand among the first n of its arguments, which are all that args need hold, up to its
-// length: what a command is like whose end has not come yet.
-func (i *Info) KeysWithin(args [][]byte, n int) bool {
-	if n == len(args) {
-		return true
+// AppendLeadingKeys is AppendKeys for a command of n arguments of which only the first have come, which are args: it appends the indices of
+// those keys that are among them. all reports whether there are no others.
+func (i *Info) AppendLeadingKeys(dst []int, args [][]byte, n int) (_ []int, all bool) {
+	if i.AskKeys {
+		return dst, false
 	}
-	if i.AskKeys || i.finder != 0 && i.finder != firstArgument {
-		return false
+	return i.appendKeys(dst, args, n)
+}
+
+func (i *Info) appendKeys(dst []int, args [][]byte, n int) (_ []int, all bool) {
+	whole := len(args) == n
+	switch i.finder {
+	case firstArgument:
+		return appendRange(dst, 1, 1, 1, len(args)), whole || len(args) > 1
+	case sortKeys:
+		return appendSortKeys(dst, args), whole
+	case migrateKeys:
+		return appendMigrateKeys(dst, args), whole
 	}
-	if i.finder == 0 {
-		for _, k := range i.specs {
-			if k.keyword != "" || k.counted && k.from+k.number >= n {
-				return false
-			}
+	before := len(dst)
+	all = true
+	for k := range i.specs {
+		spec := &i.specs[k]
+		first, last, ok := spec.bounds(args, n)
+		if !ok {
+			return dst[:before], true
+		}
+		dst = appendRange(dst, first, last, spec.step, len(args))
+		if !whole {
+			all = all && spec.keyword == "" && (first > last || last-(last-first)%spec.step < len(args))
 		}
 	}
-	keys, _ := i.AppendKeys(nil, args)
-	return !slices.ContainsFunc(keys, func(at int) bool { return at >= n })
+	return dst, all
 }
 
 // keySpec is a KeySpec made ready.
@@ -172,52 +173,55 @@ func newKeySpec(s KeySpec) (k keySpec, ok bool) {
 	return k, ok
 }
 
-// appendKeys reports false where the arguments cannot be right and no key counts.
-func (k *keySpec) appendKeys(dst []int, args [][]byte) ([]int, bool) {
+// bounds returns the indices between which there is a key at each step, both included, in a command of n arguments, of which args are the
+// first. The second one is less where there are none; where only the arguments to come can tell, any of them may be one. It reports false
+// where the arguments cannot be right and no key counts.
+func (k *keySpec) bounds(args [][]byte, n int) (first, last int, ok bool) {
 	start := k.from
 	if k.keyword != "" {
-		start = k.search(args)
+		start = k.search(args, n)
 	}
 	// An option that is not there, or at the very end; a list that may be empty.
-	if start == 0 || start >= len(args) {
-		return dst, true
+	if start == 0 || start >= n {
+		return 0, -1, true
 	}
 	switch {
 	case k.counted:
-		if start+k.number >= len(args) {
-			return dst, false
+		at := start + k.number
+		if at >= n {
+			return 0, 0, false
 		}
-		first := start + k.first
-		count := leadingInt(args[start+k.number])
-		if count < 1 || first >= len(args) || count-1 > (len(args)-1-first)/k.step {
-			return dst, false
+		if at >= len(args) {
+			return len(args), n - 1, true
 		}
-		return appendRange(dst, first, first+(count-1)*k.step, k.step, len(args)), true
+		first = start + k.first
+		count := leadingInt(args[at])
+		if count < 1 || first >= n || count-1 > (n-1-first)/k.step {
+			return 0, 0, false
+		}
+		return first, first + (count-1)*k.step, true
 	case k.last >= 0:
-		if start+k.last >= len(args) {
-			return dst, false
-		}
-		return appendRange(dst, start, start+k.last, k.step, len(args)), true
+		return start, start + k.last, start+k.last < n
 	case k.limit > 1:
-		return appendRange(dst, start, start+(len(args)-start)/k.limit+k.last, k.step, len(args)), true
+		return start, start + (n-start)/k.limit + k.last, true
 	default:
-		return appendRange(dst, start, len(args)+k.last, k.step, len(args)), true
+		return start, n + k.last, true
 	}
 }
 
 // search returns the index after the keyword, or 0.
-func (k *keySpec) search(args [][]byte) int {
+func (k *keySpec) search(args [][]byte, n int) int {
 	if k.from < 0 {
-		for n := len(args) + k.from; n > 0; n-- {
-			if equalFold(args[n], k.keyword) {
-				return n + 1
+		for at := min(n+k.from, len(args)-1); at > 0; at-- {
+			if equalFold(args[at], k.keyword) {
+				return at + 1
 			}
 		}
 		return 0
 	}
-	for n := k.from; n < len(args); n++ {
-		if equalFold(args[n], k.keyword) {
-			return n + 1
+	for at := k.from; at < len(args); at++ {
+		if equalFold(args[at], k.keyword) {
+			return at + 1
 		}
 	}
 	return 0
@@ -225,7 +229,11 @@ func (k *keySpec) search(args [][]byte) int {
 
 // appendRange appends first, first+step … up to last, as far as there are arguments.
 func appendRange(dst []int, first, last, step, nargs int) []int {
-	for n := first; n <= last && n < nargs; n += step {
+	last = min(last, nargs-1)
+	if last-first > 64 {
+		dst = slices.Grow(dst, (last-first)/step+1)
+	}
+	for n := first; n <= last; n += step {
 		dst = append(dst, n)
 	}
 	return dst

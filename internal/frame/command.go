@@ -129,10 +129,11 @@ func (c *Commands) Stream(b []byte) (n int, status Status, err error) {
 // maxInline is the size in bytes up to which the buffer of inline commands is kept for the next one.
 const maxInline = 1 << 10
 
-// Trim frees what a long inline command took. Raw is not valid any more.
+// Trim frees what the command took: its buffer is the caller's, and may be as large as a command can be. Raw is not valid any more.
 func (c *Commands) Trim() {
+	c.Raw = nil
 	if cap(c.inline) > maxInline {
-		c.inline, c.Raw = nil, nil
+		c.inline = nil
 	}
 }
 

@@ -92,6 +92,75 @@ func TestModuleLoadedLater(t *testing.T) {
 	}
 }
 
+// TestWritesWhoseKeysOnlyAModuleKnows holds that such a write ends the lease of a mapped key, whoever sends it, and that it is not sent while
+// nobody can tell its keys.
+func TestWritesWhoseKeysOnlyAModuleKnows(t *testing.T) {
+	cluster := harness.NewCluster(t, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{
+		"loadmodule " + buildModule(t), "user sidecar on >secret ~* &* +@all", "user app on >secret ~* &* +@all -command",
+	}}})
+	sidecar := harness.NewSidecar(t, harness.SidecarOptions{
+		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%s], username: sidecar, password: \"${PASSWORD}\"}\n", strings.Join(cluster.Addrs(), ", ")) +
+			"origins: [{name: main, url: \"${ORIGIN_URL}\"}]\n" +
+			"maps: [{name: map, key: \"map:<k:text>\", ttl: 1h, value: column, query: \"SELECT @k::text\"}]\n",
+		Env: []string{"PASSWORD=secret", "ORIGIN_URL=" + harness.NewDatabase(t).URL()},
+	})
+	inBoth(t, func(t *testing.T, protocol int) {
+		lease := func(t *testing.T, key string, args ...string) string {
+			t.Helper()
+			name := fmt.Sprintf("readthrough:lease:{%s}:%s", key, key)
+			at, err := cluster.Slot(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			node, err := cluster.MasterOf(t.Context(), at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return node.MustDo(t, append([]string{args[0], name}, args[1:]...)...).Str
+		}
+		for _, user := range []string{"", "app"} {
+			c := newConn(t, sidecar.Addr(), protocol)
+			if user != "" {
+				want(t, c, "+OK\r\n", "AUTH", user, "secret")
+			}
+			for i := range 6 { // of all nodes
+				key := fmt.Sprint("map:", i)
+				lease(t, key, "SET", "ttoken")
+				want(t, c, "+OK\r\n", "T.PUT", "value", "b", key)
+				if got := lease(t, key, "EXISTS"); got != "0" {
+					t.Errorf("user %q: the lease of %s is still there", user, key)
+				}
+				lease(t, key, "SET", "ttoken")
+				want(t, c, "+OK\r\n", "MULTI")
+				want(t, c, "+QUEUED\r\n", "T.PUT", "value", "b", key)
+				want(t, c, "*1\r\n+OK\r\n", "EXEC")
+				if got := lease(t, key, "EXISTS"); got != "0" {
+					t.Errorf("user %q: the lease of %s is still there after EXEC", user, key)
+				}
+				want(t, c, "+OK\r\n", "T.PUT", "value", "b", "other")
+			}
+			want(t, c, "-ERR keys that begin with readthrough:lease: belong to Readthrough\r\n", "T.PUT", "value", "readthrough:lease:{a}:a")
+			want(t, c, "-ERR wrong number of arguments for 't.put' command\r\n", "T.PUT")
+		}
+
+		if err := cluster.DoAll(t.Context(), "ACL", "SETUSER", "sidecar", "-command|getkeys"); err != nil {
+			t.Fatal(err)
+		}
+		const unknown = "-NOPERM this user has no permissions to run the 'command|getkeys' command (Readthrough asks for the keys that the command writes)\r\n"
+		c := newConn(t, sidecar.Addr(), protocol)
+		want(t, c, unknown, "T.PUT", "refused", "map:1")
+		want(t, c, "+OK\r\n", "MULTI")
+		want(t, c, unknown, "T.PUT", "refused", "map:1")
+		want(t, c, "-EXECABORT Transaction discarded because of previous errors.\r\n", "EXEC")
+		want(t, c, "$5\r\nvalue\r\n", "GET", "map:1")
+		want(t, c, "$5\r\nvalue\r\n", "T.LAST", "map:1") // which writes nothing
+		if err := cluster.DoAll(t.Context(), "ACL", "SETUSER", "sidecar", "+command"); err != nil {
+			t.Fatal(err)
+		}
+		want(t, c, "+OK\r\n", "T.PUT", "value", "map:1")
+	})
+}
+
 // TestRenamedCommands holds that what a command is does not hang on its name: one that the server's configuration renames is
 // handled as what it is.
 func TestRenamedCommands(t *testing.T) {

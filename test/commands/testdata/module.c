@@ -1,7 +1,8 @@
-/* A module for Redis with the three kinds of commands that matter to a proxy:
+/* A module for Redis with the kinds of commands that matter to a proxy:
  *
  *   T.SET key value         a write whose key stands where Redis says
  *   T.LAST arg ... key      a read of its last argument, which only the module can tell: the value of the key
+ *   T.PUT value ... key     a write of its first argument to its last
  *   T.ARGS arg ...          no key: the number of arguments
  *
  * Modules need no header: what they call, they ask of the server by name, through the function that their context begins with. */
@@ -38,6 +39,15 @@ static int last(Ctx *ctx, String **argv, int argc) {
     return ReplyWithCallReply(ctx, Call(ctx, "GET", "s", argv[argc - 1]));
 }
 
+static int put(Ctx *ctx, String **argv, int argc) {
+    if (IsKeysPositionRequest(ctx)) {
+        KeyAtPos(ctx, argc - 1);
+        return OK;
+    }
+    if (argc < 3) return WrongArity(ctx);
+    return ReplyWithCallReply(ctx, Call(ctx, "SET", "!ss", argv[argc - 1], argv[1]));
+}
+
 static int args(Ctx *ctx, String **argv, int argc) {
     (void)argv;
     return ReplyWithLongLong(ctx, argc - 1);
@@ -57,5 +67,6 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     SetModuleAttribs(ctx, "t", 1, API_VERSION);
     if (CreateCommand(ctx, "t.set", set, "write deny-oom", 1, 1, 1) != OK) return ERR;
     if (CreateCommand(ctx, "t.last", last, "readonly getkeys-api", 0, 0, 0) != OK) return ERR;
+    if (CreateCommand(ctx, "t.put", put, "write deny-oom getkeys-api", 0, 0, 0) != OK) return ERR;
     return CreateCommand(ctx, "t.args", args, "readonly", 0, 0, 0);
 }
