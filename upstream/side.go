@@ -195,6 +195,8 @@ func (s *Side) apply(t *Topology) {
 		s.since = s.loop.Now()
 	}
 	s.reroute()
+	now := s.loop.Now()
+	s.every(func(l *lane) { l.tend(now) }) // what hangs at a node that was replaced has waited long enough
 }
 
 // moved notes what a redirect says.

@@ -53,7 +53,7 @@ func duration(t *testing.T) time.Duration {
 	if harness.Long() {
 		return 5 * time.Minute
 	}
-	return 8 * time.Second
+	return 6 * time.Second
 }
 
 // firstSeed is what SOAK_SEED says, or a new one.
