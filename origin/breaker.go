@@ -206,17 +206,6 @@ func (d *database) mapBreaker(m *Map) *breaker {
 	return m.breaker
 }
 
-// refuses says why a load of the map would end at once, nil where it would not: for callers that can save what goes before it.
-func (d *database) refuses(m *Map) *Error {
-	if r := d.mapBreaker(m).refuses(); r != nil {
-		return m.refused(r)
-	}
-	if r := d.breaker.refuses(); r != nil {
-		return d.refused(m, r)
-	}
-	return nil
-}
-
 // guarded loads what the breakers let through, and tells them how it went.
 func (d *database) guarded(ctx context.Context, queries []*query, room *room) {
 	through := make([]*query, 0, len(queries))

@@ -263,3 +263,14 @@ func TestTimeoutsCountForTheMapThatRan(t *testing.T) {
 		t.Errorf("failures: %d, %d, origin %d", maps[0].breaker.failures, maps[1].breaker.failures, r.first.breaker.failures)
 	}
 }
+
+// refuses says why a load of the map would end at once, nil where it would not.
+func (d *database) refuses(m *Map) *Error {
+	if r := d.mapBreaker(m).refuses(); r != nil {
+		return m.refused(r)
+	}
+	if r := d.breaker.refuses(); r != nil {
+		return d.refused(m, r)
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"slices"
 	"time"
 
 	"readthrough/internal/lease"
@@ -16,10 +17,11 @@ import (
 //
 // The rules are those of a model in which random and exhaustive schedules were tried; docs/consistency.md tells more.
 type call struct {
-	m      *Map
-	db     *database
-	key    []byte
-	params Params // views of key
+	m         *Map
+	db        *database
+	admission *admission // shared with the calls of the same flight and map
+	key       []byte
+	params    Params // views of key
 
 	grant lease.Grant // the right to fill, while it is held; used by the flight's goroutine alone
 
@@ -52,14 +54,16 @@ type request struct {
 
 // flight is calls that are worked on together by one goroutine.
 type flight struct {
-	how   How
-	calls []*call
+	how        How
+	calls      []*call
+	admissions []*admission // of its maps
 }
 
 // join has waiters wait for the calls for their keys, and begins those that are not under way. keys[i] and its match belong to waiters[i].
 // It returns the new ones, which are the caller's to run, and the waiters that cannot wait, with the reason. It must be called with the
 // lock held.
 func (r *Resolver) join(how How, waiters []*waiter, keys []matched) (begun *flight, away []turnedAway) {
+	f := &flight{how: how}
 	for i, w := range waiters {
 		k := &keys[i]
 		if r.closed {
@@ -69,24 +73,22 @@ func (r *Resolver) join(how How, waiters []*waiter, keys []matched) (begun *flig
 		c := r.calls[string(k.key)]
 		if c == nil || c.m != k.m { // after a change of the maps nobody joins what began before
 			var failure *Error
-			if c, failure = r.begin(k); failure != nil {
+			if c, failure = r.begin(f, k); failure != nil {
 				away = append(away, turnedAway{w, k.m, failure})
 				continue
 			}
-			if begun == nil {
-				begun = &flight{how: how}
-			}
-			begun.calls = append(begun.calls, c)
+			f.calls = append(f.calls, c)
 		} else {
 			r.opts.Observer.Joined(k.m.Name)
 		}
 		w.call, w.joined = c, c.sent
 		c.waiters = append(c.waiters, w)
 	}
-	if begun != nil {
-		r.running.Add(1)
+	if len(f.calls) == 0 {
+		return nil, away
 	}
-	return begun, away
+	r.running.Add(1)
+	return f, away
 }
 
 // matched is a key and its map.
@@ -103,16 +105,37 @@ type turnedAway struct {
 	err *Error
 }
 
-// begin makes a call, unless too many are under way. It must be called with the lock held.
-func (r *Resolver) begin(k *matched) (*call, *Error) {
+// admission is the place that the calls of one flight and map have together among the loads that run or wait, as they are loaded in one
+// round trip. Resolver.mu guards it.
+type admission struct {
+	m     *Map
+	calls int
+}
+
+// begin makes a call of a flight, unless too many loads are under way. It must be called with the lock held.
+func (r *Resolver) begin(f *flight, k *matched) (*call, *Error) {
 	db := r.database(k.m)
-	if failure := db.enter(k.m); failure != nil {
-		r.opts.Observer.Loaded(k.m.Name, OutcomeBusy, 0)
-		return nil, failure
+	at := slices.IndexFunc(f.admissions, func(a *admission) bool { return a.m == k.m })
+	if at < 0 {
+		if failure := db.enter(k.m); failure != nil {
+			r.opts.Observer.Loaded(k.m.Name, OutcomeBusy, 0)
+			return nil, failure
+		}
+		at = len(f.admissions)
+		f.admissions = append(f.admissions, &admission{m: k.m})
 	}
-	c := &call{m: k.m, db: db, key: k.key, params: k.params}
+	a := f.admissions[at]
+	a.calls++
+	c := &call{m: k.m, db: db, admission: a, key: k.key, params: k.params}
 	r.calls[string(k.key)] = c
 	return c, nil
+}
+
+// leave gives up a call's share of its admission. It must be called with the lock held.
+func (c *call) leave() {
+	if c.admission.calls--; c.admission.calls == 0 {
+		c.db.leave(c.m)
+	}
 }
 
 // sending counts something that is about to be sent, which may produce the result of the calls.
@@ -156,7 +179,7 @@ func (r *Resolver) end(c *call, answer Answer, proof int) {
 	}
 	c.ended = true
 	r.seal(c)
-	c.db.leave(c.m)
+	c.leave()
 	var answered, again []*waiter
 	for _, w := range c.waiters {
 		switch {

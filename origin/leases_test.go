@@ -482,6 +482,38 @@ func TestManyKeysAtOnce(t *testing.T) {
 	}
 }
 
+// More misses than loads may wait are no more than one when they are one request, and very many come in rounds.
+func TestVeryManyKeysAtOnce(t *testing.T) {
+	l, db := newLeases(t), harness.NewDatabase(t)
+	r := newResolver(t, Database{URL: static(db.URL()), Queue: 2}, Options{Leases: l},
+		Definition{Key: "k:<x:int>", Query: "select @x", Value: Column, Queue: 1}, Definition{Name: "n", Key: "n:<x:int>", Query: "select @x", Value: Column, Queue: 1})
+	keys := make([][]byte, 2*maxTogether+100)
+	for i := range keys {
+		keys[i] = fmt.Appendf(nil, "%c:%d", "kn"[i%2], i)
+	}
+	answers := make(chan []Answer, 1)
+	r.Resolve(keys, WithLease, func(a []Answer) { answers <- a })
+	select {
+	case got := <-answers:
+		for i := range keys {
+			if show(got[i]) != fmt.Sprint(i) {
+				t.Fatalf("answer %d: got %s", i, show(got[i]))
+			}
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("no answer in 30s")
+	}
+	if n := l.acquires.Load(); n != 3 {
+		t.Errorf("%d acquires", n)
+	}
+	eventually(t, func() error { // every load that was counted in is counted out
+		if n := r.first.queued.Load(); n != 0 {
+			return fmt.Errorf("%d loads", n)
+		}
+		return nil
+	})
+}
+
 // Without Redis a pod asks the database for so many keys at a time, and no more.
 func TestFailOpen(t *testing.T) {
 	g := newGated(t, Definition{Name: "m", Timeout: 500 * time.Millisecond, Wait: time.Minute})

@@ -34,17 +34,44 @@ type Answer struct {
 // ErrWrongType is the answer when Redis has got something under the key meanwhile that is no string.
 var ErrWrongType = errors.New("WRONGTYPE Operation against a key holding the wrong kind of value")
 
+// maxTogether bounds the keys that are worked on at a time for one request: each takes some memory while it is.
+const maxTogether = 1024
+
 // Resolve answers keys that Redis does not have. It never blocks, and keeps nothing of keys. done is called once with an answer for each
 // of them, in their order, from any goroutine, and before Resolve returns where there is nothing to wait for; it must not block
-// either. The loads that it begins are made together.
+// either. The loads that it begins are made together, up to maxTogether of them; further keys come after those.
 func (r *Resolver) Resolve(keys [][]byte, how How, done func([]Answer)) {
+	own := make([][]byte, len(keys))
+	for i, key := range keys {
+		own[i] = append([]byte(nil), key...)
+	}
+	if len(keys) <= maxTogether {
+		r.resolve(own, how, done)
+		return
+	}
+	all := make([]Answer, 0, len(keys))
+	var next func()
+	next = func() {
+		round := own[len(all):min(len(all)+maxTogether, len(own))]
+		r.resolve(round, how, func(answers []Answer) {
+			if all = append(all, answers...); len(all) == len(own) {
+				done(all)
+				return
+			}
+			go next() // what answers may not begin the next round, which can be answered at once
+		})
+	}
+	next()
+}
+
+// resolve is Resolve of keys that are its own.
+func (r *Resolver) resolve(keys [][]byte, how How, done func([]Answer)) {
 	q := &request{how: how, answers: make([]Answer, len(keys)), left: len(keys), done: done}
 	maps := r.maps.Load()
 	var waiters []*waiter
 	var found []matched
 	unmapped := 0
 	for i, key := range keys {
-		key = append([]byte(nil), key...)
 		m, params, ok := maps.Match(key)
 		if !ok {
 			unmapped++

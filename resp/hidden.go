@@ -122,15 +122,3 @@ func (f *fanout) joinVisible() {
 	f.begin(f.parts[0].reply.kind, total)
 	f.complete(keys, false)
 }
-
-// maxAsked is how often masters are asked for a random key before there seem to be none but lease keys, which are never more than the
-// others for long.
-const maxAsked = 64
-
-// askAgain has the node of a part asked again for a random key, after the others.
-func (f *fanout) askAgain(t *part) {
-	slot, node := t.Slot, t.Node
-	again := f.add()
-	again.Slot, again.Node = slot, node
-	again.reply.bytes = append(again.reply.bytes, f.raw...)
-}

@@ -20,7 +20,6 @@ type many struct {
 	mapped []bool // of its keys
 
 	until   int    // the index of the first key whose element was not looked at
-	within  bool   // a part of the element that is next was passed on
 	missing []miss // of those looked at and not passed on, in the order of the keys
 	answers map[string]Answer
 	asked   int      // times that the origin has not answered yet
@@ -169,13 +168,13 @@ func (f *fanout) look() bool {
 	from := m.until
 	for ; m.until < len(f.order); m.until++ {
 		n := f.order[m.until]
-		element, whole := streams[n].next()
+		_, null, whole := streams[n].element()
 		if !whole {
 			break
 		}
 		switch key := keys[m.until]; {
 		case !m.mapped[m.until]:
-		case isNull(element) && (!m.within || m.until > from):
+		case null:
 			m.missing = append(m.missing, miss{key, f.parts[n].cause})
 		default:
 			if front.hit() {
@@ -291,9 +290,8 @@ func (f *fanout) pour() {
 		t := &f.parts[f.order[f.next]]
 		held = held || t.held
 		t.held = false
-		element, _ := t.reply.next()
-		if m.within || !m.mapped[f.next] || !isNull(element) {
-			m.within = false
+		element, null, _ := t.reply.element()
+		if !null || !m.mapped[f.next] {
 			f.pass(element)
 			continue
 		}
@@ -319,18 +317,12 @@ func (f *fanout) pour() {
 	}
 }
 
-// passPart passes on what has come of the next element where that is large. Of a small one it could be a null.
+// passPart passes on what has come of the next element where that is large.
 func (f *fanout) passPart() {
-	p, m := f.place, f.many
 	t := &f.parts[f.order[f.next]]
-	if !t.reply.enter() || !m.within && len(t.reply.rest()) <= len(nullBulk) {
-		return
-	}
-	element, _ := t.reply.next()
-	m.within = true
-	f.pass(element)
+	f.pass(t.reply.some())
 	if t.held {
 		t.held = false
-		p.session.owner.Resume()
+		f.place.session.owner.Resume()
 	}
 }

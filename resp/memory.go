@@ -30,8 +30,6 @@ var (
 	ample = allowance{command: frame.LargeCommand, backlog: 1 << 20, places: 1 << 10, inFlight: 4 << 20, replies: 4 << 20}
 	// tight is for when half of the memory is in use.
 	tight = allowance{command: 64 << 10, backlog: 64 << 10, places: 256, inFlight: 64 << 10, replies: 256 << 10}
-	// scant is for when all of it is: one command after the other, since closing a client takes none back that is on its way.
-	scant = allowance{command: 16 << 10, backlog: 16 << 10, places: 1, inFlight: 1, replies: 64 << 10}
 )
 
 // worthClosing is the least number of bytes for which a session is closed.
@@ -63,14 +61,12 @@ func (s *session) keep(n int) {
 	s.front.waiting += n
 }
 
-// relieve is called every turn. It has the sessions get by with less when much is held, and closes the largest when too much is.
+// relieve is called every turn. It has the sessions get by with less when much is held. When too much is, it closes the largest, and while
+// that is not enough, since what is on its way is not theirs any more, none is read.
 func (f *front) relieve() {
 	held := f.held()
 	f.allowed = &ample
-	switch {
-	case held > f.limit:
-		f.allowed = &scant
-	case held > f.limit/2:
+	if held > f.limit/2 {
 		f.allowed = &tight
 	}
 	for held > f.limit {
@@ -82,9 +78,34 @@ func (f *front) relieve() {
 			}
 		}
 		if largest == nil {
-			return
+			break
 		}
 		held -= most
 		largest.kill("memory ran out, and no other client held more of it")
+	}
+	if f.full && held <= f.limit { // most of it may be unread input
+		f.full = false
+		for s := range f.sessions {
+			s.settled()
+		}
+	}
+}
+
+// fill has no session be read when too much is held, before any more is.
+func (f *front) fill() {
+	if f.full || f.held() <= f.limit {
+		return
+	}
+	f.full = true
+	for s := range f.sessions {
+		s.starve()
+	}
+}
+
+// starve stops reading commands.
+func (s *session) starve() {
+	if s.paused == going {
+		s.paused = forRoom
+		s.conn.Pause()
 	}
 }

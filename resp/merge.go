@@ -144,6 +144,22 @@ func (r *stream) next() (b []byte, whole bool) {
 	return r.take(n), true
 }
 
+// element is next for an element that has come whole. null tells that it is one: the rest of a larger one may look the same.
+func (r *stream) element() (b []byte, null, whole bool) {
+	rest := r.inner.Within()
+	b, whole = r.next()
+	return b, whole && !rest && isNull(b), whole
+}
+
+// some takes what has come of the next element, of which some has not. It takes nothing of one that could become a null.
+func (r *stream) some() []byte {
+	if !r.enter() || !r.inner.Within() && len(r.rest()) < len(nullBulk) {
+		return nil
+	}
+	b, _ := r.next()
+	return b
+}
+
 // elements takes the elements that have come whole.
 func (r *stream) elements() []byte {
 	if !r.enter() {

@@ -167,3 +167,37 @@ func elements(b []byte) (all []string) {
 	}
 	return all
 }
+
+// Nulls are found in a reply that comes in two pieces, wherever it is cut, and nothing else is taken for one.
+func TestNullsOfAStream(t *testing.T) {
+	const reply = "*6\r\n$-1\r\n$7\r\nabcd$-1\r\n_\r\n$5\r\n_\r\n_\r\r\n$0\r\n\r\n$-1\r\n"
+	_, count, size := header([]byte(reply))
+	for cut := range len(reply) {
+		var r stream
+		var taken strings.Builder
+		var nulls []int
+		index := 0
+		for _, piece := range []string{reply[:cut], reply[cut:]} {
+			if piece == "" {
+				continue
+			}
+			r.add([]byte(piece))
+			for index < count {
+				ahead := r
+				if _, _, whole := ahead.element(); !whole {
+					taken.Write(r.some())
+					break
+				}
+				b, null, _ := r.element()
+				taken.Write(b)
+				if null {
+					nulls = append(nulls, index)
+				}
+				index++
+			}
+		}
+		if got := taken.String(); got != reply[size:] || !slices.Equal(nulls, []int{0, 2, 5}) {
+			t.Errorf("cut at %d: nulls at %v of %q", cut, nulls, got)
+		}
+	}
+}

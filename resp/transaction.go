@@ -2,6 +2,7 @@ package resp
 
 import (
 	"bytes"
+	"slices"
 	"unsafe"
 
 	"readthrough/internal/command"
@@ -21,14 +22,15 @@ type transaction struct {
 	as       relay.Identity // the link's
 	bound    bool           // a key has chosen the node
 	watching bool
-	changed  bool // EXEC answers null: nobody can tell whether what was watched is as it was
-	starting bool // MULTI is on its way
-	multi    bool // between MULTI and EXEC
-	refused  bool // a command was refused here, so that EXEC has to abort
-	aborts   bool // Redis has refused one, and aborts by itself
-	unkept   bool // the text is not kept any more, so that it cannot be said again
-	caching  bool // CLIENT CACHING went before MULTI, and holds until EXEC
-	ending   bool // EXEC, DISCARD or UNWATCH is on its way
+	watched  []int // slots, for as long as the transaction lasts
+	changed  bool  // EXEC answers null: nobody can tell whether what was watched is as it was
+	starting bool  // MULTI is on its way
+	multi    bool  // between MULTI and EXEC
+	refused  bool  // a command was refused here, so that EXEC has to abort
+	aborts   bool  // Redis has refused one, and aborts by itself
+	unkept   bool  // the text is not kept any more, so that it cannot be said again
+	caching  bool  // CLIENT CACHING went before MULTI, and holds until EXEC
+	ending   bool  // EXEC, DISCARD or UNWATCH is on its way
 
 	text     []entry  // since MULTI, that the link has been sent
 	written  [][]byte // mapped keys that it changes
@@ -109,8 +111,14 @@ func (t *transaction) before(info *command.Info) bool {
 	case command.ActionWatch:
 		at := s.slotOf(info, false)
 		if t.bound && s.lane.Node(at) != t.link.Addr() {
-			s.front.take(s, info).fail(errCrossSlot)
-			return true
+			if !slices.Contains(t.watched, at) {
+				s.front.take(s, info).fail(errCrossSlot)
+				return true
+			}
+			t.unbind() // the slot has moved since
+		}
+		if !slices.Contains(t.watched, at) {
+			t.watched = append(t.watched, at)
 		}
 		if t.link == nil {
 			t.open(s.lane.Link(at))
@@ -185,8 +193,9 @@ func (t *transaction) inside(info *command.Info, large bool) bool {
 		}
 	}
 	if keyed && t.link != nil && at != t.slot() && s.lane.Node(at) != t.link.Addr() {
+		moved := t.slot() == relay.AnyNode && slices.Contains(t.watched, at) // since it was watched
 		switch {
-		case t.bound:
+		case t.bound && !moved:
 			return t.refuse(info, errCrossSlot, large)
 		case t.unkept:
 			return t.refuse(info, errNotKept, large)

@@ -323,4 +323,4 @@ func reason(err error) error {
 }
 
 // leaseRule is what the sidecar's user needs for leases, beside its rights on the keys themselves.
-const leaseRule = "~" + leaseKeys + " +del +eval +evalsha +exists +get +set +time +unlink"
+const leaseRule = "~" + leaseKeys + " +del +eval +evalsha +exists +get +pttl +set +time +unlink"

@@ -309,7 +309,7 @@ func TestLeaseErrors(t *testing.T) {
 		t.Errorf("on a replica: %v, %d refreshes", err, refreshed.Load())
 	}
 	server.cli("REPLICAOF", "NO", "ONE")
-	for _, rights := range []string{"-eval -evalsha", "+eval +evalsha resetkeys ~k", "+@all ~* -set"} {
+	for _, rights := range []string{"-eval -evalsha", "+eval +evalsha resetkeys ~k", "+@all ~* -set", "+set -unlink", "+unlink -get"} {
 		server.cli(append([]string{"ACL", "SETUSER", "default"}, strings.Fields(rights)...)...)
 		if err := acquire("k"); !errors.Is(err, lease.ErrRefused) || !strings.Contains(err.Error(), "~readthrough:lease:*") {
 			t.Errorf("without a right (%s): %v", rights, err)

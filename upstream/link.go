@@ -252,14 +252,12 @@ func (k *link) Lasts() { k.lasts = true }
 // not as one: while a client over RESP2 has subscriptions, within MULTI, while a command blocks. Such a connection keeps what it
 // has, and is closed when it is given up.
 func (k *link) reauthenticate(raw []byte) {
-	switch {
-	case k.strange:
-	case k.free && !k.lane.tells():
+	if k.free && !k.lane.tells() {
 		k.close()
-	default:
-		k.stale = raw
-		k.authenticate()
+		return
 	}
+	k.stale = raw
+	k.authenticate()
 }
 
 func (k *link) authenticate() {

@@ -16,9 +16,9 @@ import (
 //	L = f<until>:<sum>            K was filled in by a sidecar, with a value of that SHA-1, and is fresh until then
 //	L = r<deadline>:<sum>:<token> the same, and somebody replaces it, which nobody else does before the deadline
 //
-// Times are milliseconds of the node's clock. The sum is there because a fill may come between a write and the removal of L that
-// goes before it: the mark is then beside a value that it does not belong to. Whoever writes K by way of a sidecar removes L first, so that what was loaded before
-// can never be filled in after.
+// Times are milliseconds of the node's clock. Whoever writes K by way of a sidecar removes L first, so that what was loaded before can
+// never be filled in after. The sum is there because a fill may come between a write and the removal of L that goes before it: the mark
+// is then beside a value that it does not belong to.
 
 // script is a Lua script, called by its hash and said in full where the node does not know it.
 type script struct{ text, hash string }
@@ -36,11 +36,27 @@ const (
 	answerGranted = 4
 )
 
+// setText ends the scripts that give a right, which is in the local variable right, for lasts ms. It is given to nobody whose
+// user could not remove it: where a void is refused, nothing may be filled in. The first SET is there because Redis refuses what needs
+// memory only as a script's first write.
+const setText = `
+redis.call('SET', KEYS[2], right, 'PX', lasts)
+local gone = redis.pcall('UNLINK', KEYS[2])
+if type(gone) == 'table' then
+  redis.call('DEL', KEYS[2])
+  return gone
+end
+redis.call('SET', KEYS[2], right, 'PX', lasts)
+`
+
 // acquire: ARGV = token, how long a lease lasts in ms. Answers {hit, value} (without the value where it is no string), {missing}, {wait}
 // or {granted}. Said twice, it is granted twice.
 var acquireScript = newScript(`
 local value = redis.pcall('GET', KEYS[1])
-if type(value) == 'table' then return {1} end
+if type(value) == 'table' then
+  if string.sub(value.err, 1, 9) == 'WRONGTYPE' then return {1} end
+  return value
+end
 if value then return {1, value} end
 local lease = redis.call('GET', KEYS[2])
 if lease == 'm' then return {2} end
@@ -50,12 +66,12 @@ if lease and string.sub(lease, 1, 1) == 'r' then
   local now = redis.call('TIME')
   if tonumber(string.match(lease, '^r(%d+):')) > now[1] * 1000 + math.floor(now[2] / 1000) then return {3} end
 end
-redis.call('SET', KEYS[2], 't' .. ARGV[1], 'PX', ARGV[2])
-return {4}
-`)
+local right, lasts = 't' .. ARGV[1], ARGV[2]
+` + setText + `return {4}`)
 
 // fill: ARGV = token, 1 where there is a row, value, how long K lives, how long it is fresh (0: it is not replaced), how long it is
-// remembered that there is no row (0: not at all), in ms; SHA-1 of the value, where it is fresh for a time. Answers 1 where the lease was still there, and K absent.
+// remembered that there is no row (0: not at all), in ms; SHA-1 of the value, where it is fresh for a time. Answers 1 where the lease
+// was still there, and K absent.
 var fillScript = newScript(`
 if redis.call('GET', KEYS[2]) ~= 't' .. ARGV[1] then return 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 then
@@ -103,13 +119,14 @@ local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 if token ~= ARGV[1] and tonumber(deadline) > now then return {3, tonumber(deadline) - now} end
 local value = redis.pcall('GET', KEYS[1])
+if type(value) == 'table' and string.sub(value.err, 1, 9) ~= 'WRONGTYPE' then return value end
 if type(value) ~= 'string' or redis.sha1hex(value) ~= sum then
   redis.call('DEL', KEYS[2])
   return {2}
 end
-redis.call('SET', KEYS[2], 'r' .. string.format('%.0f', now + ARGV[2]) .. ':' .. sum .. ':' .. ARGV[1], 'KEEPTTL')
-return {4, sum}
-`)
+local right = 'r' .. string.format('%.0f', now + ARGV[2]) .. ':' .. sum .. ':' .. ARGV[1]
+local lasts = math.max(redis.call('PTTL', KEYS[2]), 1)
+` + setText + `return {4, sum}`)
 
 // replace: ARGV as of fill, and the SHA-1 of the value that renew has seen. Answers 1 where K holds that still, and the right is there.
 var replaceScript = newScript(`

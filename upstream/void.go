@@ -6,6 +6,7 @@ import (
 
 	"readthrough/internal/frame"
 	"readthrough/internal/relay"
+	"readthrough/internal/slot"
 )
 
 // A write to a key that may have a lease is led by the void, an UNLINK of the lease key: see relay.Request.Lead. Once the write
@@ -62,7 +63,7 @@ func (w *wire) settle(r *relay.Request) *relay.Request {
 	for _, key := range frame.Args(nil, t.raw[:r.Lead])[1:] {
 		t.unsure++
 		v := &void{settlement: t, raw: appendCommand(nil, "UNLINK", string(key))}
-		v.Sink, v.Owner, v.Slot, v.Safe = v, r.Owner, r.Slot, true
+		v.Sink, v.Owner, v.Slot, v.Safe = v, r.Owner, int(slot.Of(key)), true
 		l.gate(&v.Request)
 		l.Send(&v.Request, v.raw)
 	}

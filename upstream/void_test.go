@@ -11,12 +11,13 @@ import (
 
 	"readthrough/internal/loop"
 	"readthrough/internal/relay"
+	"readthrough/internal/slot"
 )
 
 // nodes are two scripted masters, a and b, each with half of the slots.
 type nodes struct {
 	mu     sync.Mutex
-	log    []string                          // guarded by mu: the commands, as "a UNLINK l"
+	log    []string                          // guarded by mu: the commands, as "a UNLINK {k}l"
 	script func(node, command string) string // guarded by mu
 	addrs  map[string]string                 // guarded by mu
 }
@@ -140,13 +141,27 @@ func (s *sent) Reply(r *relay.Request, b []byte, last bool) bool {
 
 func (s *sent) Fail(_ *relay.Request, err error) { s.done <- outcome{err: err} }
 
+// sentTo is a request for a slot.
+func sentTo(t *testing.T, at int) *sent {
+	s := &sent{done: make(chan outcome, 1)}
+	s.owner.Kill = func(reason string) { t.Errorf("killed: %s", reason) }
+	s.Sink, s.Owner, s.Slot = s, &s.owner, at
+	return s
+}
+
+// gated is how many requests hold the session back.
+func (s *sent) gated(l *loop.Loop) int {
+	n := make(chan int, 1)
+	l.Post(func() { n <- s.owner.Gated })
+	return <-n
+}
+
 // write sends a write led by a void.
 func write(t *testing.T, l *loop.Loop, lane relay.Lane, void, command string) *sent {
 	t.Helper()
 	lead := appendCommand(nil, strings.Fields(void)...)
-	s := &sent{done: make(chan outcome, 1)}
-	s.owner.Kill = func(reason string) { t.Errorf("killed: %s", reason) }
-	s.Sink, s.Owner, s.Lead = s, &s.owner, len(lead)
+	s := sentTo(t, int(slot.Of([]byte("k"))))
+	s.Lead = len(lead)
 	l.Post(func() { lane.Send(&s.Request, appendCommand(lead, strings.Fields(command)...)) })
 	return s
 }
@@ -181,7 +196,7 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 	noLeaks(t)
 	n, l, lane := newNodes(t)
 	for name, test := range map[string]struct {
-		void    string // "UNLINK l" unless given
+		void    string // "UNLINK {k}l" unless given
 		script  func(at string, n int) string
 		log     []string
 		reply   string // "+OK\r\n" unless given
@@ -190,180 +205,180 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 	}{
 		"as it should be": {
 			script: func(string, int) string { return ":1\r\n" },
-			log:    []string{"a UNLINK l", "a SET k v"}, reply: ":1\r\n",
+			log:    []string{"a UNLINK {k}l", "a SET k v"}, reply: ":1\r\n",
 		},
 		"the slot has moved": {
 			script: func(at string, _ int) string {
 				switch at {
-				case "a UNLINK l", "a SET k v":
-					return "-MOVED 0 @b\r\n"
-				case "b UNLINK l":
+				case "a UNLINK {k}l", "a SET k v":
+					return "-MOVED 7629 @b\r\n"
+				case "b UNLINK {k}l":
 					return ":0\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "b UNLINK l", "b SET k v"},
+			log: []string{"a UNLINK {k}l", "a SET k v", "b UNLINK {k}l", "b SET k v"},
 		},
 		"both keys are at the target": {
 			script: func(at string, _ int) string {
 				switch at {
-				case "a UNLINK l", "a SET k v":
-					return "-ASK 0 @b\r\n"
-				case "b UNLINK l":
+				case "a UNLINK {k}l", "a SET k v":
+					return "-ASK 7629 @b\r\n"
+				case "b UNLINK {k}l":
 					return ":0\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "b ASKING", "b UNLINK l", "b ASKING", "b SET k v"},
+			log: []string{"a UNLINK {k}l", "a SET k v", "b ASKING", "b UNLINK {k}l", "b ASKING", "b SET k v"},
 		},
 		"the lease key alone is at the source": {
 			script: func(at string, _ int) string {
 				switch at {
 				case "a SET k v":
-					return "-ASK 0 @b\r\n"
-				case "a UNLINK l", "b UNLINK l":
+					return "-ASK 7629 @b\r\n"
+				case "a UNLINK {k}l", "b UNLINK {k}l":
 					return ":1\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "b ASKING", "b UNLINK l", "b ASKING", "b SET k v"},
+			log: []string{"a UNLINK {k}l", "a SET k v", "b ASKING", "b UNLINK {k}l", "b ASKING", "b SET k v"},
 		},
 		"the lease key alone is at the target": {
 			script: func(at string, _ int) string {
 				switch at {
-				case "a UNLINK l":
-					return "-ASK 0 @b\r\n"
-				case "b UNLINK l":
+				case "a UNLINK {k}l":
+					return "-ASK 7629 @b\r\n"
+				case "b UNLINK {k}l":
 					return ":1\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "a UNLINK l", "b ASKING", "b UNLINK l"},
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l", "b ASKING", "b UNLINK {k}l"},
 		},
 		"the lease keys are on both": {
-			void: "UNLINK l m",
+			void: "UNLINK {k}l {k}m",
 			script: func(at string, _ int) string {
 				switch at {
-				case "a UNLINK l m":
+				case "a UNLINK {k}l {k}m":
 					return "-TRYAGAIN Multiple keys\r\n"
-				case "a UNLINK m":
-					return "-ASK 0 @b\r\n"
-				case "a UNLINK l", "b UNLINK m":
+				case "a UNLINK {k}m":
+					return "-ASK 7629 @b\r\n"
+				case "a UNLINK {k}l", "b UNLINK {k}m":
 					return ":1\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l m", "a SET k v", "a UNLINK l", "a UNLINK m", "b ASKING", "b UNLINK m"},
+			log: []string{"a UNLINK {k}l {k}m", "a SET k v", "a UNLINK {k}l", "a UNLINK {k}m", "b ASKING", "b UNLINK {k}m"},
 		},
 		"the source, after a while": {
 			script: func(at string, n int) string {
 				switch {
 				case at == "a SET k v" && n == 1:
 					return "-TRYAGAIN Multiple keys\r\n"
-				case strings.HasSuffix(at, "UNLINK l"):
+				case strings.HasSuffix(at, "UNLINK {k}l"):
 					return ":0\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "a UNLINK l", "a SET k v"},
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l", "a SET k v"},
 		},
 		"the target, after a while": {
 			script: func(at string, n int) string {
 				switch {
-				case at == "a UNLINK l", at == "a SET k v":
-					return "-ASK 0 @b\r\n"
+				case at == "a UNLINK {k}l", at == "a SET k v":
+					return "-ASK 7629 @b\r\n"
 				case at == "b SET k v" && n == 1:
 					return "-TRYAGAIN Multiple keys\r\n"
-				case at == "b UNLINK l":
+				case at == "b UNLINK {k}l":
 					return ":0\r\n"
 				}
 				return "-"
 			},
 			log: []string{
-				"a UNLINK l", "a SET k v", "b ASKING", "b UNLINK l", "b ASKING", "b SET k v",
-				"a UNLINK l", "a SET k v", "b ASKING", "b UNLINK l", "b ASKING", "b SET k v",
+				"a UNLINK {k}l", "a SET k v", "b ASKING", "b UNLINK {k}l", "b ASKING", "b SET k v",
+				"a UNLINK {k}l", "a SET k v", "b ASKING", "b UNLINK {k}l", "b ASKING", "b SET k v",
 			},
 		},
 		"the node was busy when the void came": {
 			script: func(at string, n int) string {
 				switch {
-				case at == "a UNLINK l" && n < 3:
+				case at == "a UNLINK {k}l" && n < 3:
 					return "-BUSY Redis is busy running a script\r\n"
-				case at == "a UNLINK l":
+				case at == "a UNLINK {k}l":
 					return ":1\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "a UNLINK l", "a UNLINK l"},
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l", "a UNLINK {k}l"},
 		},
 		"a script that failed in the middle": {
 			script: func(at string, n int) string {
 				switch {
-				case at == "a UNLINK l" && n == 1:
+				case at == "a UNLINK {k}l" && n == 1:
 					return "-BUSY Redis is busy running a script\r\n"
-				case at == "a UNLINK l":
+				case at == "a UNLINK {k}l":
 					return ":1\r\n"
 				}
 				return "-ERR failed\r\n"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "a UNLINK l"}, reply: "-ERR failed\r\n",
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l"}, reply: "-ERR failed\r\n",
 		},
 		"a user without the right": {
 			script: func(at string, _ int) string {
-				if at == "a UNLINK l" {
+				if at == "a UNLINK {k}l" {
 					return "-NOPERM no\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v"}, refused: "-NOPERM no\r\n",
+			log: []string{"a UNLINK {k}l", "a SET k v"}, refused: "-NOPERM no\r\n",
 		},
 		"a right that is lost meanwhile": {
 			script: func(at string, n int) string {
 				switch {
-				case at == "a UNLINK l" && n == 1:
+				case at == "a UNLINK {k}l" && n == 1:
 					return "-LOADING\r\n"
-				case at == "a UNLINK l":
+				case at == "a UNLINK {k}l":
 					return "-NOPERM no\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "a UNLINK l"}, refused: "-NOPERM no\r\n",
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l"}, refused: "-NOPERM no\r\n",
 		},
 		"the connection is lost with the void's reply": {
 			script: func(at string, _ int) string {
-				if at == "a UNLINK l" {
+				if at == "a UNLINK {k}l" {
 					return ""
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l"}, err: "UPSTREAMLOST",
+			log: []string{"a UNLINK {k}l"}, err: "UPSTREAMLOST",
 		},
 		"the connection is lost behind it": {
 			script: func(at string, _ int) string {
-				if at == "a UNLINK l" {
+				if at == "a UNLINK {k}l" {
 					return ":1\r\n"
 				}
 				return ""
 			},
-			log: []string{"a UNLINK l", "a SET k v"}, err: "UPSTREAMLOST",
+			log: []string{"a UNLINK {k}l", "a SET k v"}, err: "UPSTREAMLOST",
 		},
 		"the connection is lost while it is settled": {
 			script: func(at string, n int) string {
 				switch {
-				case at == "a UNLINK l" && n == 1:
+				case at == "a UNLINK {k}l" && n == 1:
 					return "-TRYAGAIN Multiple keys\r\n"
-				case at == "a UNLINK l" && n == 2:
+				case at == "a UNLINK {k}l" && n == 2:
 					return ""
-				case at == "a UNLINK l":
+				case at == "a UNLINK {k}l":
 					return ":1\r\n"
 				}
 				return "-"
 			},
-			log: []string{"a UNLINK l", "a SET k v", "a UNLINK l", "a UNLINK l"},
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l", "a UNLINK {k}l"},
 		},
 		"it does not settle": {
 			script: func(at string, _ int) string {
-				if at == "a UNLINK l" {
+				if at == "a UNLINK {k}l" {
 					return "-TRYAGAIN Multiple keys\r\n"
 				}
 				return "-"
@@ -373,18 +388,18 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 		"a large reply": {
 			script: func(at string, n int) string {
 				switch {
-				case at == "a UNLINK l" && n == 1:
+				case at == "a UNLINK {k}l" && n == 1:
 					return "-TRYAGAIN Multiple keys\r\n"
-				case at == "a UNLINK l":
+				case at == "a UNLINK {k}l":
 					return ":1\r\n"
 				}
 				return bulk(strings.Repeat("x", 300<<10))
 			},
-			log: []string{"a UNLINK l", "a SET k v", "a UNLINK l"}, reply: bulk(strings.Repeat("x", 300<<10)),
+			log: []string{"a UNLINK {k}l", "a SET k v", "a UNLINK {k}l"}, reply: bulk(strings.Repeat("x", 300<<10)),
 		},
 		"a reply that is too large to be kept": {
 			script: func(at string, n int) string {
-				if at == "a UNLINK l" {
+				if at == "a UNLINK {k}l" {
 					return "-TRYAGAIN Multiple keys\r\n"
 				}
 				return bulk(strings.Repeat("x", 3<<20))
@@ -396,7 +411,7 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 			n.run(counting(test.script))
 			void, reply := test.void, test.reply
 			if void == "" {
-				void = "UNLINK l"
+				void = "UNLINK {k}l"
 			}
 			if reply == "" && test.err == "" {
 				reply = "+OK\r\n"
@@ -411,22 +426,60 @@ func TestVoidsLeadTheirWrites(t *testing.T) {
 			}
 			// The log is whole when the reply is there: nothing is acknowledged before.
 			if got := n.commands(); test.log != nil && !slices.Equal(got, test.log) {
-				t.Errorf("the nodes got %q, want %q", got, test.log)
+				t.Errorf("the nodes got %.2000q, want %q", got, test.log)
 			}
-			// What follows finds everything in its place, and its session is not held back.
+			// What follows finds everything in its place.
 			n.run(func(string, string) string { return ":7\r\n" })
 			for range 2 {
-				if o := write(t, l, lane, "UNLINK l", "INCR k").await(t); o.reply != ":7\r\n" {
+				if o := write(t, l, lane, "UNLINK {k}l", "INCR k").await(t); o.reply != ":7\r\n" {
 					t.Errorf("after it: %.200q, %v", o.reply, o.err)
 				}
 			}
-			eventually(t, 5*time.Second, "nothing holds the session back", func() bool { // a void may be on its way still whose write has failed
-				gated := make(chan int, 1)
-				l.Post(func() { gated <- s.owner.Gated })
-				return <-gated == 0
-			})
+			// A void may be on its way still whose write has failed.
+			eventually(t, 5*time.Second, "that its session is not held back", func() bool { return s.gated(l) == 0 })
 			n.home(t, l, lane)
 		})
+	}
+}
+
+// What was not written yet when there was no way to its node goes there with its void, once there is one.
+func TestVoidsWaitWithTheirWrites(t *testing.T) {
+	noLeaks(t)
+	n, l, lane := newNodes(t)
+	n.mu.Lock()
+	b := n.addrs["b"]
+	n.addrs["b"] = fmt.Sprint("127.0.0.1:", freePort(t, "127.0.0.1"))
+	gone := n.addrs["b"]
+	n.mu.Unlock()
+	n.run(func(_, command string) string {
+		if command == "UNLINK {k}l" {
+			return ":1\r\n"
+		}
+		return "-"
+	})
+	owner := func() string {
+		addr := make(chan string, 1)
+		l.Post(func() {
+			refresh(lane)
+			addr <- lane.Node(9000)
+		})
+		return <-addr
+	}
+	eventually(t, 5*time.Second, "a node that cannot be reached", func() bool { return owner() == gone })
+	s := sentTo(t, 9000)
+	lead := appendCommand(nil, "UNLINK", "{k}l")
+	s.Lead = len(lead)
+	l.Post(func() { lane.Send(&s.Request, appendCommand(lead, "SET", "k", "v")) })
+	eventually(t, 5*time.Second, "an attempt to reach it", func() bool { return s.gated(l) > 0 })
+	n.mu.Lock()
+	n.addrs["b"] = b
+	n.mu.Unlock()
+	eventually(t, 5*time.Second, "the node's new address", func() bool { return owner() == b })
+	if o := s.await(t); o.reply != "+OK\r\n" {
+		t.Errorf("%q, %v", o.reply, o.err)
+	}
+	if got := n.commands(); !slices.Equal(got, []string{"b UNLINK {k}l", "b SET k v"}) {
+		t.Errorf("the nodes got %q", got)
 	}
 }
 
@@ -435,11 +488,14 @@ func (n *nodes) home(t *testing.T, l *loop.Loop, lane relay.Lane) {
 	t.Helper()
 	n.run(func(node, _ string) string {
 		if node == "b" {
-			return "-MOVED 0 @a\r\n"
+			return "-MOVED 7629 @a\r\n"
 		}
 		return ":1\r\n"
 	})
-	if o := write(t, l, lane, "UNLINK l", "INCR k").await(t); o.err != nil {
+	if o := write(t, l, lane, "UNLINK {k}l", "INCR k").await(t); o.err != nil {
 		t.Fatal(o.err)
 	}
 }
+
+// refresh has the topology asked for again.
+func refresh(l relay.Lane) { l.(*lane).side.refresh() }

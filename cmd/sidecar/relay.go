@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -43,7 +44,7 @@ func newRelay(d relayDeps) (_ relay, err error) {
 	}
 	m := newMetrics(p)
 	options := resp.Options{
-		Loops: p.loops, Intercept: d.config.Intercept, FailOpen: true, Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error",
+		Loops: p.loops, Intercept: d.config.Intercept, FailOpen: d.config.failsOpen(), Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error",
 		Deny: d.config.Deny, AdvertiseUpstream: d.config.Cluster.Advertise == "upstream", Logger: d.log.Named("resp"),
 	}
 	for i := range p.loops {
@@ -81,6 +82,11 @@ func (r missResolver) Resolve(keys [][]byte, how resp.How, done func([]resp.Answ
 }
 
 var hows = [...]origin.How{resp.WithLease: origin.WithLease, resp.WithoutFill: origin.WithoutFill, resp.FailOpen: origin.FailOpen}
+
+// failsOpen tells whether any origin may be asked while Redis does not answer.
+func (c *Config) failsOpen() bool {
+	return slices.ContainsFunc(c.Origins, func(o OriginConfig) bool { return o.FailOpen.Max > 0 })
+}
 
 // replyError is an origin's error as the text of a RESP error, with its own prefix.
 func replyError(err error) error {

@@ -9,7 +9,8 @@ type profile struct {
 	// pauseRead and pauseWrite are how long a client waits after one, at most.
 	pauseRead, pauseWrite time.Duration
 	kinds                 []*kind
-	keys                  int           // of each kind in each slot
+	tags                  int           // that give the keys' slots, up to 3
+	keys                  int           // of each kind with each tag
 	ttl                   time.Duration // of what is filled in; it is kept for longer, and renewed
 
 	wireRequests, wireReplies     manner // of the connections that carry clients' commands
@@ -18,9 +19,9 @@ type profile struct {
 
 	// The faults, and how long it takes from one of them to the next, at most; 0: there is none.
 	evict, expire, move, cut, kill, pause time.Duration
-	// moveHold is how long it takes from one key of a slot on its way to the next, at most, and moveLeases that lease keys go first.
-	moveHold   time.Duration
-	moveLeases bool
+	moveHold                              time.Duration // how long it takes from one key of a slot on its way to the next, at most
+	// moveUnder is how long it takes from one slot that moves under a write to the next, at most, and moveRest at least.
+	moveUnder, moveRest time.Duration
 }
 
 // kind is how the keys of a kind are used.
@@ -44,14 +45,16 @@ var (
 		{"SET and COPY", (*client).setByCopy}, {"DEL", (*client).del}, {"GETDEL", (*client).getdel},
 	}}
 	// early keys are set before the change is committed.
-	early = &kind{name: "early", locked: true, writings: []writing{{"SET before the commit", (*client).setBefore}, {"SET before the commit", (*client).setBefore}, {"DEL", (*client).del}}}
+	early = &kind{name: "early", locked: true, writings: []writing{
+		{"SET before the commit", (*client).setBefore}, {"DEL, SET before the commit", (*client).renewBefore}, {"DEL", (*client).del},
+	}}
 )
 
 // everything is what the checker is run with.
 func everything() profile {
 	return profile{
 		readers: 8, writers: 3, pauseRead: 8 * time.Millisecond, pauseWrite: 60 * time.Millisecond,
-		kinds: []*kind{deleted, set, early}, keys: 2, ttl: 500 * time.Millisecond,
+		kinds: []*kind{deleted, set, early}, tags: 3, keys: 2, ttl: 500 * time.Millisecond,
 		wireRequests:   manner{chance: 0.1, upTo: 20 * time.Millisecond, split: 0.3},
 		wireReplies:    manner{chance: 0.1, upTo: 20 * time.Millisecond},
 		scriptRequests: manner{chance: 0.3, upTo: 40 * time.Millisecond, split: 0.3},
@@ -70,7 +73,7 @@ var plain = &kind{name: "del", rows: true, writings: []writing{{"DEL", (*client)
 func calm() profile {
 	return profile{
 		readers: 8, writers: 3, pauseRead: 8 * time.Millisecond, pauseWrite: 150 * time.Millisecond,
-		kinds: []*kind{plain}, keys: 1, ttl: 500 * time.Millisecond,
+		kinds: []*kind{plain}, tags: 3, keys: 1, ttl: 500 * time.Millisecond,
 		originReplies: manner{chance: 0.5, upTo: 100 * time.Millisecond},
 	}
 }
@@ -94,18 +97,30 @@ func lateFills() profile {
 // overtaken has values filled in and renewed between the void and the write that it leads, and before the commit of that.
 func overtaken() profile {
 	p := calm()
-	p.kinds = []*kind{early}
+	p.kinds = []*kind{{name: "early", locked: true, writings: []writing{{"DEL, SET before the commit", (*client).renewBefore}}}}
 	p.ttl = 20 * time.Millisecond
 	p.readers, p.pauseRead = 12, 4*time.Millisecond
-	p.wireRequests = manner{upTo: 400 * time.Millisecond, split: 1, void: true}
+	p.writers, p.pauseWrite = 1, 20*time.Millisecond
+	p.wireRequests = manner{upTo: 600 * time.Millisecond, split: 1, void: true}
+	p.originReplies = manner{chance: 0.7, upTo: 60 * time.Millisecond}
 	return p
 }
 
-// moving has slots move to and fro, their lease keys first.
+// remarked has values renewed between the write that was set before its commit and that.
+func remarked() profile {
+	p := overtaken()
+	p.wireReplies = manner{chance: 0.5, upTo: 60 * time.Millisecond}
+	return p
+}
+
+// moving has slots move under a write. They stay for longer than a lease lives.
 func moving() profile {
 	p := calm()
-	p.kinds = []*kind{set}
-	p.wireRequests = manner{chance: 0.2, upTo: 100 * time.Millisecond, split: 1}
-	p.move, p.moveHold, p.moveLeases = 100*time.Millisecond, 100*time.Millisecond, true
+	p.kinds = []*kind{{name: "set", locked: true, writings: []writing{{"DEL", (*client).del}}}}
+	p.keys, p.readers, p.writers = 1, 12, 0
+	p.wireRequests = manner{upTo: 200 * time.Millisecond, split: 1, void: true}
+	p.wireReplies = manner{chance: 0.5, upTo: 300 * time.Millisecond}
+	p.originReplies = manner{chance: 1, upTo: 500 * time.Millisecond}
+	p.moveUnder, p.moveRest = 50*time.Millisecond, 1300*time.Millisecond
 	return p
 }

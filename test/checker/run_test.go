@@ -23,6 +23,7 @@ type run struct {
 	seed     uint64
 	ticks    ticks
 	subjects []*subject
+	cluster  sync.Mutex // of world.cluster while slots move
 
 	mu     sync.Mutex // guards what is below
 	keys   []*key

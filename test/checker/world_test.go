@@ -52,7 +52,7 @@ func newWorld(t *testing.T, p profile, binary string) *world {
 		// All but lease keys.
 		Config: []string{"user " + ownUser + " on >" + ownPassword + " ~del:* ~set:* ~early:* ~other:* +@all"},
 	}})
-	w := &world{profile: p, cluster: cluster, tags: []string{"a", "b", "c"}}
+	w := &world{profile: p, cluster: cluster, tags: []string{"a", "b", "c"}[:p.tags]}
 	db := harness.NewDatabase(t)
 	db.MustExec(t, schema)
 	var err error

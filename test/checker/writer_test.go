@@ -2,6 +2,7 @@ package checker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -206,19 +207,27 @@ func (c *client) setByCopy(ctx context.Context, s *subject, how string) {
 
 // setBefore sets the key to what it commits afterwards. It is acknowledged when both are done.
 func (c *client) setBefore(ctx context.Context, s *subject, how string) {
+	c.exclusively(s, func(k *key) bool { return c.setAndCommit(ctx, k, how) })
+}
+
+func (c *client) setAndCommit(ctx context.Context, k *key, how string) (known bool) {
+	// Nobody else changes the row, nor the version, meanwhile.
+	w := k.wrote(&write{version: k.version + 1, how: how, client: c.name, begun: c.run.ticks.next()})
+	if !ran(c.exchange(ctx, setTo(k, w.version))) {
+		c.settle(k, w, false)
+		return false
+	}
+	version, err := c.run.world.change(context.Background(), k.id, false)
+	if err != nil || version != w.version {
+		c.run.failed(fmt.Errorf("%s is now v%d and not v%d: %w", k.name, version, w.version, err))
+	}
+	c.settle(k, w, true)
+	return true
+}
+
+// renewBefore deletes the key after a change and sets it to what it commits next.
+func (c *client) renewBefore(ctx context.Context, s *subject, how string) {
 	c.exclusively(s, func(k *key) bool {
-		// Nobody else changes the row, nor the version, meanwhile.
-		w := k.wrote(&write{version: k.version + 1, how: how, client: c.name, begun: c.run.ticks.next()})
-		if !ran(c.exchange(ctx, setTo(k, w.version))) {
-			c.settle(k, w, false)
-			return false
-		}
-		version, err := c.run.world.change(context.Background(), k.id, false)
-		if err != nil || version != w.version {
-			c.run.failed(err)
-			return true
-		}
-		c.settle(k, w, true)
-		return true
+		return c.tell(ctx, k, c.change(k, how, false), false, []string{"DEL", k.name}) && c.setAndCommit(ctx, k, how)
 	})
 }

@@ -81,20 +81,27 @@ func TestASubscriptionWaitsForItsSlot(t *testing.T) {
 	}
 }
 
-// A channel that is left while its slot is not served is left for good.
+// A channel that is left while its slot is not served is left for good; one that is not, is not.
 func TestAChannelIsLeftWhileItsSlotIsNotServed(t *testing.T) {
 	w := newWorld(t, nil, harness.ClusterOptions{})
 	c, other := w.connect3(t), w.connect(t)
 	owner := w.master(t, "c")
-	send(t, c, "SSUBSCRIBE c")
-	expect(t, c, message(3, "ssubscribe", "c", ":1\r\n"))
+	send(t, c, "SSUBSCRIBE c {c}2")
+	expect(t, c, message(3, "ssubscribe", "c", ":1\r\n"), message(3, "ssubscribe", "{c}2", ":2\r\n"))
 	served := w.unserved(t, "c")
-	refused(t, owner, "ssubscribe", 3)
+	refused(t, owner, "ssubscribe", 8)
 	send(t, c, "SUNSUBSCRIBE c")
 	refused(t, owner, "sunsubscribe", 2)
 	served()
-	expect(t, c, message(3, "sunsubscribe", "c", ":0\r\n"))
+	expect(t, c, message(3, "sunsubscribe", "c", ":1\r\n"))
+	poll(t, func() error { return w.subscribed(t, "{c}2") })
+	before := len(w.master(t, "c").MustDo(t, "PUBSUB", "SHARDCHANNELS").Elems)
 	do(t, other, "SPUBLISH c text", ":0\r\n")
+	do(t, other, "SPUBLISH {c}2 text", ":1\r\n")
+	expect(t, c, message(3, "smessage", "{c}2", bulk("text")))
+	if before != 1 {
+		t.Errorf("%d channels are subscribed to", before)
+	}
 	silent(t, c)
 }
 

@@ -278,6 +278,18 @@ func TestOthersVoidNothing(t *testing.T) {
 	}
 }
 
+// What cannot be carried out over several slots is Redis's error, whatever has become of the voids.
+func TestAWriteOverSeveralSlotsIsRefused(t *testing.T) {
+	w := newWorld(t, newOrigin(), harness.ClusterOptions{})
+	c := w.connect(t)
+	for range 3 {
+		send(t, c, "RENAME map:{a}1 map:{b}2", "MSETNX map:{a}1 v map:{b}2 v", "SET map:k v")
+		expect(t, c, crossSlot, crossSlot, ok)
+	}
+}
+
+const crossSlot = "-CROSSSLOT Keys in request don't hash to the same slot\r\n"
+
 // A slot on its way: the key and its lease key need not be on one node. Wherever they are, the lease is gone when the write is acknowledged.
 func TestWritesVoidLeasesOfAMovingSlot(t *testing.T) {
 	w := newWorld(t, newOrigin(), harness.ClusterOptions{RedisOptions: harness.RedisOptions{Config: []string{
