@@ -67,7 +67,6 @@ type front struct {
 	allowed *allowance // to each session, as of this turn
 	waiting int        // bytes of replies that wait for those before them, and of transactions
 	places  int        // of all sessions
-	full    bool       // so much is held that no session is read
 
 	// Scratch memory of one call.
 	indexes *[slot.Count]int32 // see partIndexes
@@ -110,9 +109,6 @@ func (f *front) open(fd int, id int64) {
 		return
 	}
 	s.await()
-	if f.full {
-		s.starve()
-	}
 }
 
 // left forgets a session.

@@ -61,8 +61,7 @@ func (s *session) keep(n int) {
 	s.front.waiting += n
 }
 
-// relieve is called every turn. It has the sessions get by with less when much is held. When too much is, it closes the largest, and while
-// that is not enough, since what is on its way is not theirs any more, none is read.
+// relieve is called every turn. It has the sessions get by with less when much is held, and closes the largest when too much is.
 func (f *front) relieve() {
 	held := f.held()
 	f.allowed = &ample
@@ -78,34 +77,9 @@ func (f *front) relieve() {
 			}
 		}
 		if largest == nil {
-			break
+			return
 		}
 		held -= most
 		largest.kill("memory ran out, and no other client held more of it")
-	}
-	if f.full && held <= f.limit { // most of it may be unread input
-		f.full = false
-		for s := range f.sessions {
-			s.settled()
-		}
-	}
-}
-
-// fill has no session be read when too much is held, before any more is.
-func (f *front) fill() {
-	if f.full || f.held() <= f.limit {
-		return
-	}
-	f.full = true
-	for s := range f.sessions {
-		s.starve()
-	}
-}
-
-// starve stops reading commands.
-func (s *session) starve() {
-	if s.paused == going {
-		s.paused = forRoom
-		s.conn.Pause()
 	}
 }

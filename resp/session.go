@@ -84,7 +84,6 @@ type session struct {
 
 // Data implements loop.Handler.
 func (s *session) Data(b []byte) (used int) {
-	s.front.fill()
 	s.reading = true
 	s.active = s.front.loop.Now()
 	if s.commands.Limit < maxCollected {
@@ -222,7 +221,7 @@ func (s *session) awaitReading() {
 
 // backpressure stops reading commands when too much of what came before is unfinished.
 func (s *session) backpressure() {
-	if s.paused == going && (s.front.full || s.places >= s.front.allowed.places || s.inFlight >= s.front.allowed.inFlight || !s.ready()) {
+	if s.paused == going && (s.places >= s.front.allowed.places || s.inFlight >= s.front.allowed.inFlight || !s.ready()) {
 		s.paused = forRoom
 	}
 }
@@ -271,7 +270,6 @@ func (s *session) settled() {
 	case forRoom:
 		most := s.front.allowed
 		switch {
-		case s.front.full: // relieve sees to it
 		case s.places > most.places/2 || s.inFlight > most.inFlight/2: // the next reply sees to it
 		case s.conn.Buffered()+s.buffered > most.replies/2:
 			s.awaitReading()
