@@ -110,7 +110,7 @@ func (f *front) onlyMapped(keys [][]byte) [][]byte {
 
 // hidesKeys tells whether a large command may change keys that have not come yet.
 func (s *session) hidesKeys(info *command.Info) bool {
-	if !s.mayChangeMapped(info) || info.SingleKey {
+	if !s.mayChangeMapped(info) {
 		return false
 	}
 	f := s.front
