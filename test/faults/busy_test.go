@@ -30,7 +30,7 @@ func TestMoreMissesThanTheOriginTakes(t *testing.T) {
 			memory, before := rss(t, w.sidecar), goroutines(t, w.sidecar)
 			crowd := crowd{Addr: w.sidecar.Addr(), Clients: clients, Command: []string{"GET", "slow:%d"}}.start(t)
 			said(t, crowd, "connected")
-			hit := watch(t, w.sidecar.Addr(), hits("user 1"))
+			hit := watch(t, w.sidecar.Addr(), hits)
 			refused := `readthrough_loads_total{map="slow",outcome="busy"}`
 			poll(t, func() error {
 				if n := metric(t, w.sidecar, refused); n != clients-bound {

@@ -22,7 +22,7 @@ func TestTenThousandClients(t *testing.T) {
 	c := harness.NewConn(t, w.sidecar.Addr())
 	replyIs(t, c, bulk("user 1"), "GET", "user:1")
 	before := rss(t, w.sidecar)
-	hit := watch(t, w.sidecar.Addr(), hits("user 1"))
+	hit := watch(t, w.sidecar.Addr(), hits)
 	const own = 3 // clients: c, awaitRedis's and the watch
 	crowd := crowd{Addr: w.sidecar.Addr(), Clients: count, Command: []string{"GET", "user:1"}, Stay: true}.start(t)
 	began := time.Now()
@@ -64,7 +64,7 @@ func TestClientsThatDoNotReadOrDoNotFinish(t *testing.T) {
 	replyIs(t, c, bulk("user 1"), "GET", "user:1")
 	w.redis.MustDo(t, "SET", "big", strings.Repeat("x", 1<<20))
 	before := rss(t, w.sidecar)
-	hit := watch(t, w.sidecar.Addr(), hits("user 1"))
+	hit := watch(t, w.sidecar.Addr(), hits)
 
 	// Each asks for 50 MiB, or sends 800 KB of an argument that would be larger.
 	command := harness.Command("SET", "half", strings.Repeat("x", 900_000))
@@ -120,7 +120,7 @@ func TestAReplyOfAMillionElements(t *testing.T) {
 	replyIs(t, c, bulk("user 1"), "GET", "user:1")
 	w.redis.MustDo(t, "EVAL", "for i = 1, 1000 do local t = {} for j = 1, 1000 do t[j] = i * 1000 + j end redis.call('RPUSH', KEYS[1], unpack(t)) end", "1", "list")
 	before := rss(t, w.sidecar)
-	hit := watch(t, w.sidecar.Addr(), hits("user 1"))
+	hit := watch(t, w.sidecar.Addr(), hits)
 	var all errgroup.Group
 	began := time.Now()
 	for range clients {
@@ -169,7 +169,7 @@ func TestTheLargestValue(t *testing.T) {
 	w := newWorld(t, "", user, harness.SidecarOptions{Plain: true})
 	c := harness.NewConn(t, w.sidecar.Addr())
 	replyIs(t, c, bulk("user 1"), "GET", "user:1")
-	hit := watch(t, w.sidecar.Addr(), hits("user 1"))
+	hit := watch(t, w.sidecar.Addr(), hits)
 	conn, err := net.Dial("tcp", w.sidecar.Addr())
 	must(t, err)
 	defer conn.Close()

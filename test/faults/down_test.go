@@ -104,7 +104,7 @@ func TestTheOriginIsDown(t *testing.T) {
 			replyIs(t, c, bulk("user 1"), "GET", "user:1")
 			replyIs(t, c, bulk("user 7"), "GET", "old:7")
 			end := fault.begin(t, proxy, pg)
-			hit := watch(t, s.Addr(), hits("user 1"))
+			hit := watch(t, s.Addr(), hits)
 
 			// The breaker opens.
 			failures, slowest := 0, time.Duration(0)
