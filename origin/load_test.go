@@ -278,7 +278,7 @@ func TestPgBouncer(t *testing.T) {
 	url := strings.Replace(bouncer.URL("postgres"), "sslmode=disable", "", 1) + "sslmode=disable"
 	defs := []Definition{
 		{Key: "<id:int>", Query: "select id, v from t where id = @id"},
-		{Name: "slow", Key: "slow:<x:int>", Query: "select pg_sleep(60), @x::int", Timeout: 30 * time.Millisecond},
+		{Name: "slow", Key: "slow:<x:int>", Query: "select pg_sleep(60), @x::int", Timeout: 30 * time.Millisecond, Wait: 10 * time.Second},
 	}
 	for _, mode := range []QueryMode{Exec, CacheDescribe, CacheStatement} { // the last finds out by itself
 		t.Run(string(mode), func(t *testing.T) {

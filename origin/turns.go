@@ -9,20 +9,29 @@ import (
 
 // turns shares an origin's connections between its maps, so that one map's trouble is not that of the others. A load has its turn for as
 // long as it may use a connection. Loads of one map have theirs in the order in which they came, and the maps in rotation, however many
-// loads of one of them wait. Maps whose queries have no answer in time, or of which no query has ended yet, have together no more than half
-// of the connections, where there are several.
+// loads of one of them wait. Where there are several connections, the maps whose queries have no answer in time have no more than half of them
+// together, and a map of which no query has ended yet no more than half by itself.
 type turns struct {
 	max int // loads that have a turn at a time: as many as there may be connections
 
 	mu      sync.Mutex // guards the lines too
 	running int        // loads that have a turn
-	slow    int        // of them, those of lines that are not quick
+	slow    int        // of them, those of slow lines
 	lines   []*line    // those in which somebody waits, the next one first
 }
 
+// pace is what is known of a map's queries, by the last one that ended.
+type pace int
+
+const (
+	unproven pace = iota // none has ended
+	quick                // answered in time
+	slow
+)
+
 // line is the loads of one map.
 type line struct {
-	quick   bool // the last query that ended was answered in time
+	pace    pace
 	running int
 	waiting []chan struct{} // closed when it is that load's turn
 }
@@ -60,25 +69,35 @@ func (t *turns) leave(l *line, outcome error) {
 	defer t.mu.Unlock()
 	t.running--
 	l.running--
-	if !l.quick {
+	if l.pace == slow {
 		t.slow--
 	}
-	if quick := outcome == nil; quick != l.quick && !errors.Is(outcome, errNeither) {
-		l.quick = quick
-		if quick {
-			t.slow -= l.running
-		} else {
-			t.slow += l.running
-		}
+	switch {
+	case errors.Is(outcome, errNeither):
+	case outcome == nil:
+		t.found(l, quick)
+	default:
+		t.found(l, slow)
 	}
 	t.grant()
+}
+
+// found notes the pace of a map's queries. It must be called with mu held.
+func (t *turns) found(l *line, p pace) {
+	if l.pace == slow {
+		t.slow -= l.running
+	}
+	if l.pace = p; p == slow {
+		t.slow += l.running
+	}
 }
 
 // grant gives the turns that are free to those who wait. It must be called with mu held.
 func (t *turns) grant() {
 	for at := 0; at < len(t.lines) && t.running < t.max; {
 		l := t.lines[at]
-		if !l.quick && t.slow >= max(1, t.max/2) {
+		half := max(1, t.max/2)
+		if l.pace == slow && t.slow >= half || l.pace == unproven && l.running >= half {
 			at++
 			continue
 		}
@@ -87,7 +106,7 @@ func (t *turns) grant() {
 		l.waiting = l.waiting[1:]
 		t.running++
 		l.running++
-		if !l.quick {
+		if l.pace == slow {
 			t.slow++
 		}
 		t.lines = slices.Delete(t.lines, at, at+1)

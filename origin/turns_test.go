@@ -25,7 +25,7 @@ func queueFor(t *testing.T, turns *turns, l *line, name string, got *[]string) {
 func TestTurnsGoRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := &turns{max: 2}
-		a, b, c := line{quick: true}, line{quick: true}, line{quick: true}
+		a, b, c := line{pace: quick}, line{pace: quick}, line{pace: quick}
 		var got []string
 		for _, w := range []struct {
 			l    *line
@@ -48,44 +48,68 @@ func TestTurnsGoRound(t *testing.T) {
 	})
 }
 
-// Maps whose queries have no answer in time, or that have had none, leave half of the connections to the others, until one is answered.
+// Maps whose queries have no answer in time leave half of the connections to the others, until one is answered.
 func TestSlowMapsLeaveTurnsToOthers(t *testing.T) {
 	for _, most := range []int{1, 2, 4, 5} {
 		synctest.Test(t, func(t *testing.T) {
 			turns := &turns{max: most}
-			slow, slower, quick := line{quick: true}, line{}, line{quick: true}
+			late, later, prompt := line{pace: quick}, line{pace: slow}, line{pace: quick}
 			var got []string
 			for range 2 {
-				queueFor(t, turns, &slow, "slow", &got)
-				turns.leave(&slow, context.DeadlineExceeded)
+				queueFor(t, turns, &late, "slow", &got)
+				turns.leave(&late, context.DeadlineExceeded)
 			}
 			got = nil
 			for range 5 {
-				queueFor(t, turns, &slow, "slow", &got)
-				queueFor(t, turns, &slower, "slow", &got)
+				queueFor(t, turns, &late, "slow", &got)
+				queueFor(t, turns, &later, "slow", &got)
 			}
 			if want := max(1, most/2); len(got) != want {
 				t.Errorf("%d of %d turns are those of slow maps, want %d", len(got), most, want)
 			}
-			queueFor(t, turns, &quick, "quick", &got)
+			queueFor(t, turns, &prompt, "quick", &got)
 			if has := slices.Contains(got, "quick"); has != (most > 1) {
 				t.Errorf("of %d turns the quick map has one: %t", most, has)
 			}
-			turns.leave(&slow, errNeither) // which says nothing
+			turns.leave(&late, errNeither) // which says nothing
 			synctest.Wait()
-			if turns.running > most || slow.quick {
-				t.Errorf("%+v, %+v", turns, slow)
+			if turns.running > most || late.pace != slow {
+				t.Errorf("%+v, %+v", turns, &late)
 			}
-			turns.leave(&slower, nil)
+			turns.leave(&later, nil)
 			synctest.Wait()
-			if turns.running != most || !slower.quick {
-				t.Errorf("%d turns, want %d; %+v", turns.running, most, slower)
+			if turns.running != most || later.pace != quick {
+				t.Errorf("%d turns, want %d; %+v", turns.running, most, &later)
 			}
-			if turns.slow != slow.running {
-				t.Errorf("%d turns of slow maps are counted, %d there are", turns.slow, slow.running)
+			if turns.slow != late.running {
+				t.Errorf("%d turns of slow maps are counted, %d there are", turns.slow, late.running)
 			}
 		})
 	}
+}
+
+// A map of which nothing is known yet leaves room for another one.
+func TestNewMapsLeaveTurnsToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := &turns{max: 4}
+		var a, b line
+		var got []string
+		for range 4 {
+			queueFor(t, turns, &a, "a", &got)
+		}
+		if len(got) != 2 {
+			t.Errorf("%d of 4 turns are those of the new map, want 2", len(got))
+		}
+		queueFor(t, turns, &b, "b", &got)
+		if !slices.Contains(got, "b") {
+			t.Error("another new map has none")
+		}
+		turns.leave(&a, nil)
+		synctest.Wait()
+		if want := strings.Fields("a a b a a"); !slices.Equal(got, want) {
+			t.Errorf("when it is known to be quick: %q, want %q", got, want)
+		}
+	})
 }
 
 func TestTurnsThatDoNotCome(t *testing.T) {
