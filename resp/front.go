@@ -15,8 +15,8 @@ type Upstream interface {
 	// Table is what is known of Redis's commands. It changes when Redis does.
 	Table() *command.Table
 	// Learn has Redis asked about a command that Table lacks, and calls done on the loop when Table has it, if Redis has. It is
-	// false, and done never called, when there is nothing to learn.
-	Learn(name []byte, done func()) (asking bool)
+	// false, and done never called, when there is nothing to learn; err says that this is because Redis has not answered.
+	Learn(name []byte, done func()) (asking bool, err error)
 	Server() relay.Server
 	// Nodes are the masters that serve slots, and then the replicas.
 	Nodes() []relay.Node

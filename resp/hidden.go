@@ -35,14 +35,9 @@ func (s *session) refuseKeys(info *command.Info, large bool, err error) bool {
 	return true
 }
 
-// hides tells whether lease keys may be found where the session looks for keys.
-func (s *session) hides() bool {
-	return s.front.resolver != nil && s.identity.Database == s.front.database
-}
-
 // hidesFrom tells whether lease keys may be found by the KEYS just framed: not by a pattern that begins with something else.
 func (s *session) hidesFrom() bool {
-	if !s.hides() || s.commands.Arguments() < 2 {
+	if !s.mapsApply() || s.commands.Arguments() < 2 {
 		return false
 	}
 	pattern := s.commands.Arg(1)

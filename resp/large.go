@@ -109,7 +109,7 @@ func (s *session) collect() bool {
 }
 
 // errHiddenKeys is the answer to a write of which the sidecar has to know all keys, and cannot.
-const errHiddenKeys = relay.Error("ERR this command is larger than 4 MiB, and its keys stand behind its large arguments: put them first, or send several commands")
+const errHiddenKeys = relay.Error("ERR this command is larger than 4 MiB, and has keys in or behind a large argument: put keys first, or send several commands")
 
 // errLarge is the answer to a large command of a kind that has no use for so much.
 const errLarge = relay.Error("ERR this command is larger than it can be")

@@ -13,18 +13,22 @@ import (
 )
 
 // learns has Redis asked about a command that the table lacks, if that was not done a moment ago. The session waits and then sees
-// the command again.
+// the command again. Where Redis does not answer, the command is relayed as it is; but where it may be a write before which leases have to
+// be removed, the error is its answer.
 func (s *session) learns() bool {
 	if s.commands.Arguments() == 0 {
 		return false
 	}
-	asking := s.front.side.Learn(s.commands.Arg(0), func() {
+	asking, err := s.front.side.Learn(s.commands.Arg(0), func() {
 		if !s.gone {
 			s.proceed()
 		}
 	})
 	if asking {
 		s.paused = forWork
+	}
+	if err != nil && s.mapsApply() {
+		s.unlocated = relay.Error("ERR Readthrough does not know this command, and cannot ask Redis what it is: " + err.Error())
 	}
 	return asking
 }

@@ -52,6 +52,11 @@ var (
 
 func isNull(b []byte) bool { return bytes.Equal(b, nullBulk) || bytes.Equal(b, null) }
 
+// mapsApply tells whether the maps are about the keys that the session finds: those of the database that reads through.
+func (s *session) mapsApply() bool {
+	return s.front.resolver != nil && s.identity.Database == s.front.database
+}
+
 // intercepts tells whether the command just framed is one of one key, that a map may have to answer.
 func (s *session) intercepts(info *command.Info) bool {
 	return s.readsThrough(info) && info.SingleKey && info.ArityOK(s.commands.N) && s.front.resolver.Mapped(s.commands.Arg(info.FirstKey()))

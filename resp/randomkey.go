@@ -11,7 +11,7 @@ import (
 // randomKey asks one master after the other, from a random one on, until one has a key.
 func (s *session) randomKey(info *command.Info, large bool) bool {
 	nodes := masters(s.front.side.Nodes())
-	hides := s.hides()
+	hides := s.mapsApply()
 	if large || len(nodes) == 0 || len(nodes) == 1 && !hides {
 		return s.relay(info, relay.AnyNode, large)
 	}

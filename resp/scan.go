@@ -120,7 +120,7 @@ func (s *session) scan(info *command.Info, large bool) bool {
 	front := s.front
 	masters := front.masters()
 	switch {
-	case !front.side.Server().Cluster && s.hides() && !large:
+	case !front.side.Server().Cluster && s.mapsApply() && !large:
 		return s.scanOne(info)
 	case !front.side.Server().Cluster, len(masters) == 0:
 		return s.relay(info, relay.AnyNode, large)
@@ -246,7 +246,7 @@ func (f *fanout) answerPage(keys []byte) {
 	number := strconv.AppendUint(nil, f.cursor.number(), 10)
 	f.begin('*', 2)
 	f.place.answer(redcon.AppendBulk(nil, number), false)
-	if f.place.session.hides() {
+	if f.place.session.mapsApply() {
 		keys = visible(keys)
 	}
 	f.complete(keys, false)

@@ -43,7 +43,7 @@ type session struct {
 
 	commands frame.Commands
 	located  *int // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
-	// unlocated is why Redis has not told where the keys are of the command being read, which therefore cannot be sent.
+	// unlocated is why Redis has not told what the keys are of the command being read, which therefore cannot be sent.
 	unlocated error
 	voided    voids    // of the command being read
 	verdict   *verdict // of Redis on the command being read; nil while it was not asked

@@ -94,7 +94,7 @@ func (s *session) written(info *command.Info) [][]byte {
 
 // mayChangeMapped tells whether a command of the session's may change mapped keys, if it names any.
 func (s *session) mayChangeMapped(info *command.Info) bool {
-	return s.front.resolver != nil && info.Write && s.identity.Database == s.front.database
+	return info.Write && s.mapsApply()
 }
 
 // onlyMapped leaves out the keys that no map matches.
@@ -110,7 +110,7 @@ func (f *front) onlyMapped(keys [][]byte) [][]byte {
 
 // hidesKeys tells whether a large command may change keys that have not come yet.
 func (s *session) hidesKeys(info *command.Info) bool {
-	if !s.mayChangeMapped(info) || info.SingleKey {
+	if !s.mayChangeMapped(info) {
 		return false
 	}
 	f := s.front

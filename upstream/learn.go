@@ -94,11 +94,13 @@ func (u *Upstream) learn(ctx context.Context, addr string, names []string) error
 }
 
 const (
-	// unknownFor is how long a name counts as unknown to Redis, and maxUnknown how many do at a time. Names beyond that are not asked
-	// about, and neither are those that are longer than any command's.
+	// unknownFor is how long a name counts as unknown to Redis, and maxUnknown how many do at a time. Names that are longer than any
+	// command's are not asked about.
 	unknownFor = 30 * time.Second
 	maxUnknown = 1024
 	maxName    = 64 // bytes
+	// unaskedFor is how long nothing is asked after Redis has not answered.
+	unaskedFor = time.Second
 )
 
 // learning is what a side asks Redis about names, one question at a time, and the names that Redis does not know either.
@@ -107,31 +109,51 @@ type learning struct {
 	asked   map[string][]func() // the question on its way; nil: there is none
 	unknown map[string]struct{}
 	since   time.Time // of the first of them
+	failed  error     // why the last question was not answered; nil if it was
+	ended   time.Time // when it was
 }
 
 func (l *learning) forget() { clear(l.unknown) }
 
+// note notes that Redis does not know a name, in the place of another one where there are too many.
+func (l *learning) note(name string, now time.Time) {
+	if len(l.unknown) == 0 {
+		l.since = now
+	}
+	for other := range l.unknown {
+		if len(l.unknown) < maxUnknown {
+			break
+		}
+		delete(l.unknown, other)
+	}
+	l.unknown[name] = struct{}{}
+}
+
 // Learn has Redis asked whether it has a command that Table lacks, and calls done on the loop when that is in Table if it has.
-// asking is false, and done never called, where there is nothing more to learn of this name for now.
-func (s *Side) Learn(name []byte, done func()) (asking bool) {
+// asking is false, and done never called, where there is nothing more to learn of this name for now; err says that this is because Redis
+// has not answered.
+func (s *Side) Learn(name []byte, done func()) (asking bool, err error) {
 	l, now := &s.learning, s.loop.Now()
 	if now.Sub(l.since) > unknownFor {
 		l.forget()
 	}
 	if len(name) > maxName || bytes.IndexByte(name, '|') >= 0 || s.view.node(relay.AnyNode) < 0 {
-		return false
+		return false, nil
 	}
 	key := strings.ToLower(string(name))
 	if _, asked := l.asked[key]; asked {
 		l.asked[key] = append(l.asked[key], done)
-		return true
+		return true, nil
 	}
-	if _, known := l.unknown[key]; known || len(l.unknown)+len(l.waiting) >= maxUnknown {
-		return false
+	if _, known := l.unknown[key]; known {
+		return false, nil
+	}
+	if l.failed != nil && now.Sub(l.ended) < unaskedFor {
+		return false, l.failed
 	}
 	l.waiting[key] = append(l.waiting[key], done)
 	s.ask()
-	return true
+	return true, nil
 }
 
 // ask puts the next question, of all names that wait.
@@ -155,24 +177,26 @@ func (s *Side) ask() {
 	names := slices.Collect(maps.Keys(l.asked))
 	addr := s.view.nodes[n]
 	s.up.run(func(ctx context.Context) {
-		if err := s.up.learn(ctx, addr, names); err != nil {
-			s.up.log.Warn("commands that the sidecar does not know cannot be asked about, and are relayed as they are", zap.Error(err))
-		}
-		s.loop.Post(func() {
-			asked := l.asked
-			l.asked = nil
-			for name, waiting := range asked {
-				if s.table.Lookup([]byte(name)) == nil {
-					if len(l.unknown) == 0 {
-						l.since = s.loop.Now()
-					}
-					l.unknown[name] = struct{}{}
-				}
-				for _, done := range waiting {
-					done()
-				}
-			}
-			s.ask()
-		})
+		err := s.up.learn(ctx, addr, names)
+		s.loop.Post(func() { s.learnt(err) })
 	})
+}
+
+// learnt ends a question. One that was not answered says nothing about the names.
+func (s *Side) learnt(err error) {
+	l := &s.learning
+	if err != nil && l.failed == nil {
+		s.up.log.Warn("commands that the sidecar does not know cannot be asked about", zap.Error(err))
+	}
+	asked := l.asked
+	l.asked, l.failed, l.ended = nil, err, s.loop.Now()
+	for name, waiting := range asked {
+		if err == nil && s.table.Lookup([]byte(name)) == nil {
+			l.note(name, l.ended)
+		}
+		for _, done := range waiting {
+			done()
+		}
+	}
+	s.ask()
 }

@@ -20,7 +20,7 @@ func TestLearn(t *testing.T) {
 		"*7\r\n$8\r\njson.get\r\n:-2\r\n~2\r\n+readonly\r\n+module\r\n:1\r\n:1\r\n:1\r\n~0\r\n"
 	var mu sync.Mutex
 	var asked []string
-	loaded := false
+	loaded, refuses := false, false
 	addr := fakeRedis(t, func(args []string) string {
 		mu.Lock()
 		defer mu.Unlock()
@@ -31,6 +31,10 @@ func TestLearn(t *testing.T) {
 			return "*2\r\n" + get + module
 		case args[0] == "COMMAND" && len(args) == 1:
 			return "*1\r\n" + get
+		case args[0] == "COMMAND" && refuses:
+			return "-NOPERM no\r\n"
+		case args[0] == "COMMAND" && args[2][0] == 'x':
+			return fmt.Sprintf("*%d\r\n", len(args)-2) + strings.Repeat("_\r\n", len(args)-2)
 		case args[0] == "COMMAND":
 			asked = append(asked, args[2:]...)
 			reply := fmt.Sprintf("*%d\r\n", len(args)-2)
@@ -84,17 +88,24 @@ func TestLearn(t *testing.T) {
 	loaded = true
 	mu.Unlock()
 
-	// learn asks about names, each twice, and returns those that there was nothing to learn of.
+	// learn asks about names, each twice, and returns those that there was nothing to learn of. refusals is how often that was since the
+	// server had not answered.
+	refusals := 0
 	learn := func(names ...string) (settled []string) {
 		t.Helper()
 		answered := make(chan struct{}, 2*len(names))
 		waiting := 0
+		refusals = 0
 		on(func() {
 			for _, name := range names {
 				for _, called := range []string{name, strings.ToUpper(name)} {
-					if side.Learn([]byte(called), func() { answered <- struct{}{} }) {
+					asking, err := side.Learn([]byte(called), func() { answered <- struct{}{} })
+					switch {
+					case err != nil:
+						refusals++
+					case asking:
 						waiting++
-					} else if called == name {
+					case called == name:
 						settled = append(settled, name)
 					}
 				}
@@ -109,7 +120,36 @@ func TestLearn(t *testing.T) {
 		}
 		return settled
 	}
-	if settled := learn("fetch", "json.get", "nonesuch"); len(settled) != 0 {
+	// A question that is not answered says nothing about a name.
+	mu.Lock()
+	refuses = true
+	mu.Unlock()
+	if settled := learn("fetch"); len(settled) != 0 || refusals > 0 {
+		t.Errorf("nothing to learn of %q, %d refusals", settled, refusals)
+	}
+	if settled := learn("fetch", "nonesuch"); len(settled) != 0 || refusals != 4 {
+		t.Errorf("when the server has not answered: nothing to learn of %q, %d refusals", settled, refusals)
+	}
+	mu.Lock()
+	refuses = false
+	mu.Unlock()
+	eventually(t, 5*time.Second, "another question", func() bool {
+		settled := learn("fetch")
+		return len(settled) == 0 && refusals == 0
+	})
+	// Neither does one about many others: of those, a bounded number is kept.
+	var nonsense []string
+	for i := range 3 * maxUnknown {
+		nonsense = append(nonsense, fmt.Sprint("x", i))
+	}
+	if settled := learn(nonsense...); len(settled) != 0 {
+		t.Errorf("nothing to learn of %d names", len(settled))
+	}
+	if settled := learn(nonsense...); len(settled) != maxUnknown {
+		t.Errorf("%d names are known to be unknown", len(settled))
+	}
+
+	if settled := learn("json.get", "nonesuch"); len(settled) != 0 {
 		t.Errorf("nothing to learn of %q", settled)
 	}
 	on(func() {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -70,64 +69,6 @@ func TestRelayingAllocatesNothing(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// 10,000 clients that have said something and are idle now add less than 40 MiB.
-func TestIdleClientsCostLittle(t *testing.T) {
-	const count, limit = 10_000, 40 << 20
-	redis := harness.NewRedis(t, harness.RedisOptions{})
-	s := harness.NewSidecar(t, harness.SidecarOptions{
-		Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%q]}", redis.Addr()), Plain: true,
-	})
-	awaitRedis(t, s.Addr())
-	before, err := s.RSS()
-	must(t, err)
-	conns := make([]net.Conn, count)
-	defer func() {
-		for _, c := range conns {
-			if c != nil {
-				_ = c.Close()
-			}
-		}
-	}()
-	ping := harness.Command("GET", "k")
-	var each sync.WaitGroup
-	failed := make(chan error, 10)
-	for part := range 10 {
-		each.Go(func() {
-			got := make([]byte, len("$-1\r\n"))
-			for i := part; i < count; i += 10 {
-				// Several source addresses, so that ports do not run short.
-				from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+part))}
-				c, err := (&net.Dialer{LocalAddr: from, Timeout: patience}).Dial("tcp", s.Addr())
-				if err == nil {
-					conns[i] = c
-					if _, err = c.Write(ping); err == nil {
-						_, err = io.ReadFull(c, got)
-					}
-				}
-				if err != nil {
-					failed <- err
-					return
-				}
-			}
-		})
-	}
-	each.Wait()
-	select {
-	case err := <-failed:
-		t.Fatal(err)
-	default:
-	}
-	after, err := s.RSS()
-	must(t, err)
-	t.Logf("%d MiB, and %d MiB with %d idle clients", before>>20, after>>20, count)
-	if after-before > limit {
-		t.Errorf("%d idle clients add %d MiB, the limit is %d MiB", count, (after-before)>>20, limit>>20)
-	}
-	if before > 25<<20 {
-		t.Errorf("without clients it takes %d MiB, the limit is 25 MiB", before>>20)
 	}
 }
 

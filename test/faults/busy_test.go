@@ -18,6 +18,9 @@ func TestMoreMissesThanTheOriginTakes(t *testing.T) {
 		"a map":     {"queue: 1000", ", queue: 200", "200 loads of this map are under way"},
 		"an origin": {"queue: 200", ", queue: 4000", "200 loads from origin main are under way"},
 	} {
+		if name == "an origin" && !harness.Long() {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			maps := user + strings.Replace(slow, "ttl: 1h, timeout: 300ms, wait: 600ms", "ttl: 1h, timeout: 5s, wait: 10s"+test.queue, 1)
@@ -27,7 +30,7 @@ func TestMoreMissesThanTheOriginTakes(t *testing.T) {
 			memory, before := rss(t, w.sidecar), goroutines(t, w.sidecar)
 			crowd := crowd{Addr: w.sidecar.Addr(), Clients: clients, Command: []string{"GET", "slow:%d"}}.start(t)
 			said(t, crowd, "connected")
-			hit := watch(t, w.sidecar.Addr(), hits("user:1", "user 1"))
+			hit := watch(t, w.sidecar.Addr(), hits)
 			refused := `readthrough_loads_total{map="slow",outcome="busy"}`
 			poll(t, func() error {
 				if n := metric(t, w.sidecar, refused); n != clients-bound {

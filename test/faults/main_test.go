@@ -111,13 +111,11 @@ func replyIs(t testing.TB, c *harness.Conn, want string, args ...string) {
 }
 
 // replyBegins fails the test unless a command's answer begins so.
-func replyBegins(t testing.TB, c *harness.Conn, want string, args ...string) string {
+func replyBegins(t testing.TB, c *harness.Conn, want string, args ...string) {
 	t.Helper()
-	got := c.MustDo(t, args...)
-	if !strings.HasPrefix(got, want) {
+	if got := c.MustDo(t, args...); !strings.HasPrefix(got, want) {
 		t.Fatalf("%.200q: %.500q, want %.500q …", args, got, want)
 	}
-	return got
 }
 
 // fetch gets a page.
@@ -276,9 +274,7 @@ func (w *witness) stop(t testing.TB) times {
 }
 
 // hits asks for a key that Redis has.
-func hits(key, value string) func(int) ([]string, string) {
-	return func(int) ([]string, string) { return []string{"GET", key}, bulk(value) }
-}
+func hits(int) ([]string, string) { return []string{"GET", "user:1"}, bulk("user 1") }
 
 // size is the first number, or the second at full length.
 func size(short, long int) int {

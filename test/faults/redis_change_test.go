@@ -17,14 +17,14 @@ func TestRedisClusterChanges(t *testing.T) {
 	}})
 	s := w.sidecar(t, w.cluster.Addrs()[0])
 	crew := w.work(t, s)
-	crew.progress(t, 5)
+	crew.progress(t)
 	step := func(name string, f func()) {
 		t.Helper()
 		before := redisMetric(t, s, `readthrough_upstream_redirects_total{kind="moved"}`) + redisMetric(t, s, `readthrough_upstream_redirects_total{kind="ask"}`)
 		began := time.Now()
 		f()
 		took := time.Since(began)
-		crew.progress(t, 5)
+		crew.progress(t)
 		after := redisMetric(t, s, `readthrough_upstream_redirects_total{kind="moved"}`) + redisMetric(t, s, `readthrough_upstream_redirects_total{kind="ask"}`)
 		t.Logf("%s: took %v, %v redirects were followed", name, took, after-before)
 	}
@@ -67,7 +67,7 @@ func TestRedisMasterIsReplaced(t *testing.T) {
 			w := newRedisWorld(t, harness.ClusterOptions{Replicas: 1, NodeTimeout: time.Second})
 			s := w.sidecar(t)
 			crew := w.work(t, s)
-			crew.progress(t, 5)
+			crew.progress(t)
 			gone := w.master(t, "a")
 			began := time.Now()
 			if hangs {
@@ -94,7 +94,7 @@ func TestRedisMasterIsReplaced(t *testing.T) {
 				served <- err
 			}()
 			fresh := redisBack(t, s)
-			crew.progress(t, 5)
+			crew.progress(t)
 			all := time.Since(began)
 			redisMust(t, <-served)
 			rounds, errors := crew.stop(t, s, true)

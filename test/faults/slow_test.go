@@ -38,7 +38,7 @@ func TestTheOriginIsSlow(t *testing.T) {
 				defer w.proxy.cut()
 				defer w.proxy.set(pass)
 			}
-			others := watch(t, w.sidecar.Addr(), hits("user:1", "user 1"))
+			others := watch(t, w.sidecar.Addr(), hits)
 			var took times
 			for i := range size(5, 15) {
 				got, d := timed(t, c, "GET", fmt.Sprint("slow:", what, i))
@@ -82,7 +82,7 @@ func TestThousandsWaitForASlowOrigin(t *testing.T) {
 			before := rss(t, w.sidecar)
 			crowd := crowd{Addr: w.sidecar.Addr(), Clients: clients, Command: command}.start(t)
 			said(t, crowd, "connected")
-			hit := watch(t, w.sidecar.Addr(), hits("user:1", "user 1"))
+			hit := watch(t, w.sidecar.Addr(), hits)
 			miss := watch(t, w.sidecar.Addr(), func(i int) ([]string, string) {
 				return []string{"GET", fmt.Sprint("user:", 2+i)}, bulk(fmt.Sprint("user ", 2+i))
 			})

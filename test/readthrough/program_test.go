@@ -290,6 +290,11 @@ func TestStartsAlone(t *testing.T) {
 		Config: config(redis.Addr()) + maps, Env: []string{"ORIGIN_URL=" + pg.URL("postgres")},
 	})
 	c := harness.NewConn(t, s.Addr())
+	for _, path := range []string{"/startupz", "/livez", "/readyz"} {
+		if status, body, err := fetch(t.Context(), s, path); status != 200 || body != "ok\n" || err != nil {
+			t.Errorf("%s answers %d %q, %v", path, status, body, err)
+		}
+	}
 	if got := c.MustDo(t, "SET", "k", "v"); !strings.HasPrefix(got, "-UPSTREAMDOWN ") {
 		t.Errorf("SET answers %q", got)
 	}
@@ -308,12 +313,14 @@ func TestStartsAlone(t *testing.T) {
 	if err := redis.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	poll(t, func() error {
 		if got := c.MustDo(t, "SET", "k", "v"); got != "+OK\r\n" {
 			return fmt.Errorf("SET answers %q", got)
 		}
 		return nil
 	})
+	foundRedis := time.Since(began)
 	if got := c.MustDo(t, "GET", "late:x"); !strings.HasPrefix(got, "-ORIGINDOWN map late: ") {
 		t.Errorf("GET answers %q", got)
 	}
@@ -328,12 +335,14 @@ func TestStartsAlone(t *testing.T) {
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	began = time.Now()
 	poll(t, func() error {
 		if got := c.MustDo(t, "GET", "user:7"); got != bulk(user7) {
 			return fmt.Errorf("GET answers %q", got)
 		}
 		return nil
 	})
+	t.Logf("ready after %v; Redis is found after %v, the origin after %v", s.StartTime, foundRedis, time.Since(began))
 	if got := redis.MustDo(t, "GET", "user:7").Str; got != user7 {
 		t.Errorf("Redis has %q", got)
 	}

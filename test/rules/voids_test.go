@@ -258,6 +258,39 @@ func (m *monitor) check(t *testing.T, w *world, node *harness.Redis, keys []stri
 	}
 }
 
+// A write of which not all keys can be known before it is sent is not sent, in a transaction neither. Where they can, it is as others are.
+func TestAWriteThatHidesItsKeysIsRefused(t *testing.T) {
+	w := newWorld(t, newOrigin(), harness.ClusterOptions{})
+	c := w.connect(t)
+	key := func(size int) string { return "map:{a}" + strings.Repeat("k", size<<20) }
+	const hidden = "-ERR this command is larger than 4 MiB, and has keys in or behind a large argument: put keys first, or send several commands\r\n"
+	node := w.master(t, "{a}")
+	for _, command := range []string{
+		"SET " + key(5) + " v", "APPEND " + key(5) + " v", "GETDEL " + key(5), "DEL " + key(5), "DEL {a} " + key(5), "MSET {a} " + key(5) + " map:{a} v",
+		"RENAME {a} " + key(5), "EVAL return(1) 2 {a} " + key(5), "EVAL --" + key(5) + " 1 map:{a}",
+	} {
+		do(t, c, command, hidden)
+		send(t, c, "MULTI", command, "EXEC")
+		expect(t, c, ok, hidden, aborted)
+		if got := node.MustDo(t, "DBSIZE").Str; got != "0" {
+			t.Fatalf("after %.20q there are %s keys", command, got)
+		}
+	}
+	for _, command := range []string{"SET " + key(2) + " v", "APPEND " + key(2) + " v", "DEL {a} " + key(2)} {
+		name := leaseOf(t, key(2))
+		node.MustDo(t, "SET", name, "ttoken")
+		send(t, c, command)
+		if got := read(t, c); got[0] == '-' {
+			t.Errorf("%.20q: %.100q", command, got)
+		}
+		if got := node.MustDo(t, "EXISTS", name).Str; got != "0" {
+			t.Errorf("%.20q: the lease is still there", command)
+		}
+	}
+	do(t, c, "SET readthrough:lease:{a}:"+key(2)+" v", errLeaseKey)
+	do(t, c, "SET map:{a} "+key(5), ok) // a value
+}
+
 // What changes no mapped key voids nothing.
 func TestOthersVoidNothing(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
