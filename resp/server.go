@@ -51,6 +51,7 @@ type Server struct {
 	ids         atomic.Int64
 	clients     atomic.Int64
 	voidRefused sync.Once      // said in the log
+	ending      sync.Once      // has the fronts end
 	ended       sync.WaitGroup // fronts whose sessions have not all left
 }
 
@@ -99,18 +100,20 @@ func (s *Server) Addrs() []net.Addr {
 func (s *Server) Clients() int { return int(s.clients.Load()) }
 
 // Close stops accepting, has every session answer what it has been sent, and waits for them to leave, or for ctx. What is left
-// then goes when the loops stop.
+// then goes when the loops stop. It may be called again.
 func (s *Server) Close(ctx context.Context) error {
 	for _, l := range s.listeners {
 		l.Close()
 	}
 	s.accepting.Wait()
-	for _, f := range s.fronts {
-		s.ended.Add(1)
-		if !f.loop.Post(f.end) {
-			s.ended.Done()
+	s.ending.Do(func() {
+		for _, f := range s.fronts {
+			s.ended.Add(1)
+			if !f.loop.Post(f.end) {
+				s.ended.Done()
+			}
 		}
-	}
+	})
 	all := make(chan struct{})
 	go func() {
 		s.ended.Wait()

@@ -12,7 +12,6 @@ import (
 	"readthrough/internal/command"
 	"readthrough/internal/frame"
 	"readthrough/internal/relay"
-	"readthrough/internal/slot"
 )
 
 // subscriber is a session that has subscribed. Its subscriptions live on links of its own: one to the fixed node for channels and
@@ -51,24 +50,31 @@ type subscription struct {
 	channels int64 // and patterns
 	patterns int64 // of them
 	sharded  int64
-	silent   []*following
-	owed     int // answers
+	due      []*following // whose answers the node owes, in their order; nil is the current command
 }
 
-// owes counts n answers more that the node owes.
-func (sub *subscription) owes(n int) {
-	sub.owed += n
-	sub.link.Owes(sub.owed > 0)
+// owes notes that the node owes an answer more.
+func (sub *subscription) owes(f *following) {
+	sub.due = append(sub.due, f)
+	sub.link.Owes(true)
+}
+
+// answered notes that the node has given the answer that was due first.
+func (sub *subscription) answered() {
+	sub.due = sub.due[1:]
+	sub.link.Owes(len(sub.due) > 0)
+}
+
+// follows is the channel whose answer is due first, or nil.
+func (sub *subscription) follows() *following {
+	if len(sub.due) == 0 {
+		return nil
+	}
+	return sub.due[0]
 }
 
 // subscribed tells whether Redis takes the link for a subscriber's.
 func (sub *subscription) subscribed() bool { return sub.channels+sub.sharded > 0 }
-
-// following is a sharded channel that follows its slot to another node, and whose confirmation is due.
-type following struct {
-	channel []byte
-	chase   chase
-}
 
 // The kinds of confirmations.
 const (
@@ -89,8 +95,7 @@ func (s *session) subscribe(info *command.Info) bool {
 		s.subscriber = &subscriber{s: s, mark: rand.Text()}
 	}
 	b := s.subscriber
-	b.forgets(info)
-	if !b.settled() {
+	if !b.settled(info) {
 		return false
 	}
 	over := b.targets(info)
@@ -100,16 +105,6 @@ func (s *session) subscribe(info *command.Info) bool {
 		b.next = over // whose confirmations say that all is done
 	} else {
 		b.send(over...)
-	}
-	return true
-}
-
-// settled tells whether all subscriptions are where they belong, and has the session wait for that else: until a node has confirmed one,
-// it may not know the session as a subscriber.
-func (b *subscriber) settled() bool {
-	if b.moving() > 0 {
-		b.awaited, b.s.paused = true, forWork
-		return false
 	}
 	return true
 }
@@ -192,7 +187,7 @@ func (b *subscriber) send(over ...*subscription) {
 	b.pending += len(over)
 	for _, sub := range over {
 		b.say(sub.link, b.raw)
-		sub.owes(1)
+		sub.owes(nil)
 	}
 }
 
@@ -220,10 +215,15 @@ func (b *subscriber) open(link relay.Link) *subscription {
 // other looks at what a link brings.
 func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 	s := b.s
+	follows := sub.follows()
 	switch {
-	case b.pending > 0 && b.isMark(part):
+	case follows != nil && part[0] == '-':
+		sub.answered()
+		b.putOff(follows, sub.link.Addr(), part)
+		return true
+	case b.pending > 0 && follows == nil && b.isMark(part):
 		b.pending--
-		sub.owes(-1)
+		sub.answered()
 		b.answered()
 		return s.ready()
 	case part[0] == '-' && b.redirected(sub, part):
@@ -244,99 +244,33 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 		sub.channels = count
 		return b.leaving || s.push(part)
 	}
-	if b.leaving {
-		return true
-	}
-	if len(sub.silent) > 0 && bytes.Equal(sub.silent[0].channel, channel) && kind == kindSSubscribe {
-		sub.silent = sub.silent[1:]
-		sub.owes(-1)
-		if b.moving() == 0 {
-			b.goOn()
-		}
-		return true
-	}
-	if kind == kindSUnsubscribe && (b.info == nil || b.info.Name != kindSUnsubscribe) { // nobody has asked: the slot has left the node
+	asked := follows == nil && b.info != nil && b.info.Name == kindSUnsubscribe
+	switch {
+	case follows != nil && kind == kindSSubscribe && bytes.Equal(follows.channel, channel):
+		sub.answered()
+		b.goOn()
+	case b.leaving:
+	case kind == kindSUnsubscribe && !asked: // the slot has left the node
 		b.resubscribe(&following{channel: bytes.Clone(channel)})
-		return true
+	default:
+		return s.push(withCount(part, b.sharded()))
 	}
-	return s.push(withCount(part, b.sharded()))
+	return true
 }
 
 // redirected handles the error of a node that does not own the slot of a sharded channel, or of a key.
 func (b *subscriber) redirected(sub *subscription, part []byte) bool {
 	addr, _, is := b.s.lane.Redirected(part, sub.link.Addr())
-	now := b.s.front.loop.Now()
 	switch {
-	case !is:
-	case len(sub.silent) > 0:
-		next := sub.silent[0]
-		sub.silent = sub.silent[1:]
-		sub.owes(-1)
-		if wait, ok := next.chase.next(now, addr != ""); ok {
-			b.follow(next, wait)
-		} else {
-			b.s.kill("no node serves the slot of a sharded channel that it has subscribed to")
-		}
-		return true
-	case b.info == nil:
+	case !is, b.info == nil:
 	case b.info.Reason != command.ReasonSubscribe: // a node minds the slot first, and then what is not for subscribers
 		b.s.push(appendError(nil, notForSubscribers(b.info)))
 		return true
 	case b.slot != relay.AnyNode:
-		b.wait, b.refused = b.chase.next(now, addr != "")
+		b.wait, b.refused = b.chase.next(b.s.front.loop.Now(), addr != "")
 		return b.refused
 	}
 	return false
-}
-
-// follow subscribes to a sharded channel again in a while. Meanwhile the client may leave it.
-func (b *subscriber) follow(f *following, wait time.Duration) {
-	b.waiting = append(b.waiting, f)
-	b.goOn()
-	b.s.later(wait, func() {
-		if at := slices.Index(b.waiting, f); at >= 0 && b.s.subscriber == b {
-			b.waiting = slices.Delete(b.waiting, at, at+1)
-			b.resubscribe(f)
-		}
-	})
-}
-
-// resubscribe follows a sharded channel to the new owner of its slot. The client does not notice.
-func (b *subscriber) resubscribe(f *following) {
-	sub := b.at(int(slot.Of(f.channel)))
-	sub.silent = append(sub.silent, f)
-	sub.owes(1)
-	raw := redcon.AppendArray(nil, 2)
-	raw = redcon.AppendBulkString(raw, "SSUBSCRIBE")
-	sub.link.Send(nil, redcon.AppendBulk(raw, f.channel))
-}
-
-// moving is the number of sharded channels that follow their slots.
-func (b *subscriber) moving() int {
-	n := len(b.waiting)
-	for _, sub := range b.links {
-		n += len(sub.silent)
-	}
-	return n
-}
-
-// goOn has the session look again whether it has to wait for channels that follow their slots.
-func (b *subscriber) goOn() {
-	if b.awaited {
-		b.awaited = false
-		b.s.proceed()
-	}
-}
-
-// forgets has channels not be followed any more that an SUNSUBSCRIBE names, or all.
-func (b *subscriber) forgets(info *command.Info) {
-	if info.Name != kindSUnsubscribe {
-		return
-	}
-	args := b.s.args()[1:]
-	b.waiting = slices.DeleteFunc(b.waiting, func(f *following) bool {
-		return len(args) == 0 || slices.ContainsFunc(args, func(arg []byte) bool { return bytes.Equal(arg, f.channel) })
-	})
 }
 
 // isMark tells whether a reply is that to our PING: its text alone, or behind "pong" for a subscriber over RESP2. A user who may
@@ -376,7 +310,7 @@ func (b *subscriber) answered() {
 		s.push(early)
 	}
 	b.links = slices.DeleteFunc(b.links, func(sub *subscription) bool {
-		if sub.subscribed() || len(sub.silent) > 0 {
+		if sub.subscribed() || len(sub.due) > 0 {
 			return false
 		}
 		sub.link.Release(true)
@@ -432,7 +366,7 @@ func (b *subscriber) tunnel(info *command.Info, large bool) bool {
 	if large {
 		return b.refuseLarge(info)
 	}
-	if !b.settled() {
+	if !b.settled(info) {
 		return false
 	}
 	b.slot = relay.AnyNode

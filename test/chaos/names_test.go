@@ -21,8 +21,9 @@ import (
 func TestANameThatMoves(t *testing.T) {
 	names := newNames(t)
 	first, second := harness.NewRedis(t, harness.RedisOptions{}), harness.NewRedis(t, harness.RedisOptions{})
-	port := serveAt(t, first.Addr(), "127.0.0.1:0")
-	serveAt(t, second.Addr(), "127.0.0.2:"+port)
+	one, other, port := listenPair(t)
+	serve(t, first.Addr(), one)
+	serve(t, second.Addr(), other)
 	names.set("127.0.0.1")
 	r := newRelay(t, upstream.Options{Addresses: []string{"redis.test:" + port}})
 	c := harness.NewConn(t, r.Addr)
@@ -49,11 +50,28 @@ func TestANameThatMoves(t *testing.T) {
 	}
 }
 
-// serveAt has a Redis answer at another address, and returns the port.
-func serveAt(t *testing.T, target, addr string) (port string) {
+// listenPair listens on a port that is free at two addresses.
+func listenPair(t *testing.T) (one, other net.Listener, port string) {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", addr)
-	must(t, err)
+	var lc net.ListenConfig
+	poll(t, func() (err error) {
+		if one, err = lc.Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
+			return err
+		}
+		if _, port, err = net.SplitHostPort(one.Addr().String()); err == nil {
+			other, err = lc.Listen(t.Context(), "tcp", "127.0.0.2:"+port)
+		}
+		if err != nil {
+			_ = one.Close()
+		}
+		return err
+	})
+	return one, other, port
+}
+
+// serve has a Redis answer at another address too.
+func serve(t *testing.T, target string, l net.Listener) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -70,9 +88,6 @@ func serveAt(t *testing.T, target, addr string) (port string) {
 		_ = l.Close()
 		wg.Wait()
 	})
-	_, port, err = net.SplitHostPort(l.Addr().String())
-	must(t, err)
-	return port
 }
 
 // join passes bytes on between a client and a server until one of them leaves or ctx ends.

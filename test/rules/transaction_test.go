@@ -354,7 +354,7 @@ func TestAWriteWithHiddenKeysIsRefused(t *testing.T) {
 	redis := harness.NewRedis(t, harness.RedisOptions{})
 	r := newRelay(t, newOrigin(), redis.Addr())
 	c := r.connect(t)
-	const hidden = "-ERR this command is larger than 4 MiB, and its keys stand behind its large arguments: put them first, or send several commands\r\n"
+	const hidden = "-ERR this command is larger than 4 MiB, and has keys in or behind a large argument: put keys first, or send several commands\r\n"
 	write := "MSET k " + strings.Repeat("x", 5<<20) + " map:k v"
 	send(t, c, write, "MULTI", "DEL k", write, "EXEC", "EXISTS k map:k")
 	expect(t, c, hidden, ok, queued, hidden, aborted, ":0\r\n")
