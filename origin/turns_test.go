@@ -25,7 +25,7 @@ func queueFor(t *testing.T, turns *turns, l *line, name string, got *[]string) {
 func TestTurnsGoRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := &turns{max: 2}
-		a, b, c := line{quick: true}, line{quick: true}, line{quick: true}
+		a, b, c := line{pace: quick}, line{pace: quick}, line{pace: quick}
 		var got []string
 		for _, w := range []struct {
 			l    *line
@@ -48,44 +48,77 @@ func TestTurnsGoRound(t *testing.T) {
 	})
 }
 
-// Maps whose queries have no answer in time, or that have had none, leave half of the connections to the others, until one is answered.
+// Maps whose queries have no answer in time leave half of the connections to the others, until one is answered.
 func TestSlowMapsLeaveTurnsToOthers(t *testing.T) {
 	for _, most := range []int{1, 2, 4, 5} {
 		synctest.Test(t, func(t *testing.T) {
 			turns := &turns{max: most}
-			slow, slower, quick := line{quick: true}, line{}, line{quick: true}
+			first, second, other := line{}, line{}, line{pace: quick}
 			var got []string
-			for range 2 {
-				queueFor(t, turns, &slow, "slow", &got)
-				turns.leave(&slow, context.DeadlineExceeded)
+			for _, l := range []*line{&first, &second} {
+				queueFor(t, turns, l, "slow", &got)
+				turns.leave(l, context.DeadlineExceeded)
 			}
 			got = nil
 			for range 5 {
-				queueFor(t, turns, &slow, "slow", &got)
-				queueFor(t, turns, &slower, "slow", &got)
+				queueFor(t, turns, &first, "slow", &got)
+				queueFor(t, turns, &second, "slow", &got)
 			}
 			if want := max(1, most/2); len(got) != want {
 				t.Errorf("%d of %d turns are those of slow maps, want %d", len(got), most, want)
 			}
-			queueFor(t, turns, &quick, "quick", &got)
+			queueFor(t, turns, &other, "quick", &got)
 			if has := slices.Contains(got, "quick"); has != (most > 1) {
 				t.Errorf("of %d turns the quick map has one: %t", most, has)
 			}
-			turns.leave(&slow, errNeither) // which says nothing
+			turns.leave(&first, errNeither) // which says nothing
 			synctest.Wait()
-			if turns.running > most || slow.quick {
-				t.Errorf("%+v, %+v", turns, slow)
+			if turns.running > most || first.pace != slow {
+				t.Errorf("%+v, %+v", turns, first)
 			}
-			turns.leave(&slower, nil)
-			synctest.Wait()
-			if turns.running != most || !slower.quick {
-				t.Errorf("%d turns, want %d; %+v", turns.running, most, slower)
+			for turns.running > 0 { // whoever has a turn is answered
+				for _, l := range []*line{&first, &second, &other} {
+					if l.running > 0 {
+						turns.leave(l, nil)
+						synctest.Wait()
+					}
+				}
+				if want := min(most, len(first.waiting)+len(second.waiting)+len(other.waiting)+turns.running); turns.running != want {
+					t.Errorf("%d turns, want %d", turns.running, want)
+				}
 			}
-			if turns.slow != slow.running {
-				t.Errorf("%d turns of slow maps are counted, %d there are", turns.slow, slow.running)
+			if turns.slow != 0 || len(turns.lines) != 0 {
+				t.Errorf("left over: %+v", turns)
 			}
 		})
 	}
+}
+
+// A map of which nothing is known yet has no more than half of the connections, and does not wait for slow ones.
+func TestTurnsOfAMapThatIsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := &turns{max: 4}
+		first, fresh := line{pace: slow}, line{}
+		var got []string
+		for range 4 {
+			queueFor(t, turns, &first, "slow", &got)
+		}
+		for range 4 {
+			queueFor(t, turns, &fresh, "new", &got)
+		}
+		if want := strings.Fields("slow slow new new"); !slices.Equal(got, want) {
+			t.Fatalf("turns %q, want %q", got, want)
+		}
+		turns.leave(&first, errNeither)
+		turns.leave(&first, errNeither)
+		for range 2 {
+			turns.leave(&fresh, nil)
+		}
+		synctest.Wait()
+		if fresh.running != 2 || first.running != 2 {
+			t.Errorf("%d turns of the new map, %d of the slow one", fresh.running, first.running)
+		}
+	})
 }
 
 func TestTurnsThatDoNotCome(t *testing.T) {
