@@ -14,7 +14,7 @@ import (
 // Redis answers and refuses to write, or to let the sidecar lease: values are loaded all the same and not filled in, within the bound of
 // loads that Redis does not protect. It is counted, and said once in the log, with the rule that is missing where that is why.
 func TestRedisRefuses(t *testing.T) {
-	const rule = "~readthrough:lease:* +del +eval +evalsha +exists +get +set +time +unlink"
+	const rule = "~readthrough:lease:* +del +eval +evalsha +exists +get +pttl +set +time +unlink"
 	for _, test := range []struct {
 		name string
 		turn func(t *testing.T, r *harness.Redis, on bool)
