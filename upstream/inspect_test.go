@@ -2,11 +2,13 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"readthrough/internal/lease"
 	"readthrough/internal/slot"
 )
 
@@ -38,6 +40,22 @@ func TestInspect(t *testing.T) {
 		if test.ttl > 0 && (got.TTL <= test.ttl-10*time.Second || got.TTL > test.ttl) || test.ttl <= 0 && got.TTL != test.ttl {
 			t.Errorf("%s: TTL %v, want %v", test.key, got.TTL, test.ttl)
 		}
+	}
+
+	for held, want := range map[string]LeaseState{
+		"": LeaseNone, "ttoken": LeaseLoading, "m": LeaseMissing, "f1:0123": LeaseFilled, "r1:0123:token": LeaseRenewing,
+	} {
+		owner("absent").cli("DEL", leaseOf("absent"))
+		if held != "" {
+			owner("absent").cli("SET", leaseOf("absent"), held, "PX", "60000")
+		}
+		got, err := Inspect(context.Background(), opts, []byte("absent"))
+		if err != nil || got.Lease.Err != nil || got.Lease.What != want || (got.Lease.Left > 50*time.Second) != (held != "") {
+			t.Errorf("%q at the lease key: %+v, %v", held, got.Lease, err)
+		}
+	}
+	if got, err := Inspect(context.Background(), opts, []byte("a}b")); err != nil || !errors.Is(got.Lease.Err, lease.ErrNone) {
+		t.Errorf("a key that can have none: %+v, %v", got.Lease, err)
 	}
 
 	// A slot on its way: the key is at its new node already.

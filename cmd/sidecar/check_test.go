@@ -207,6 +207,7 @@ timeout    250ms of a load and 500ms of a GET, then an error
 slot       1716
 node       10.0.0.1:6379
 in redis   yes, a string that expires in 1m0s
+lease      none
 `,
 		},
 		"near": {
@@ -218,6 +219,7 @@ near      map user, usr:{<user_id:int>}:profile: fits up to byte 5, "usr:{", the
 slot      1500
 node      10.0.0.1:6379
 in redis  no
+lease     none
 `,
 		},
 	} {
@@ -236,11 +238,13 @@ in redis  no
 func TestExplainDetails(t *testing.T) {
 	c := loaded(t, checked)
 	var out bytes.Buffer
-	ask := &fakeInspector{key: upstream.KeyReport{Exists: true, Type: "hash", TTL: upstream.NoExpiry}}
+	ask := &fakeInspector{key: upstream.KeyReport{
+		Exists: true, Type: "hash", TTL: upstream.NoExpiry, Lease: upstream.LeaseReport{What: upstream.LeaseMissing, Left: 4 * time.Second},
+	}}
 	if err := explainLive(t.Context(), &out, c, []byte("page:a:00000000-0000-0000-0000-000000000001"), ask); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`@tenant = "a" (text, not used by the query)`, "then a null", "yes, a hash that does not expire"} {
+	for _, want := range []string{`@tenant = "a" (text, not used by the query)`, "then a null", "yes, a hash that does not expire", "it is known for another 4s that there is no row"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, out.String())
 		}

@@ -58,7 +58,26 @@ func explainLive(ctx context.Context, w io.Writer, config *Config, key []byte, a
 	if err != nil {
 		return errors.Join(explain(w, config, key), fmt.Errorf("redis: %w", err))
 	}
-	return explain(w, config, key, line{"node", report.Node}, line{"in redis", presence(report)})
+	return explain(w, config, key, line{"node", report.Node}, line{"in redis", presence(report)}, line{"lease", holding(report.Lease)})
+}
+
+// holding says what stands at the lease key.
+func holding(l upstream.LeaseReport) string {
+	left := l.Left.Round(time.Millisecond)
+	switch {
+	case l.Err != nil:
+		return "unknown: " + l.Err.Error()
+	case l.What == upstream.LeaseLoading:
+		return fmt.Sprintf("a pod loads the key, for another %s at most", left)
+	case l.What == upstream.LeaseMissing:
+		return fmt.Sprintf("it is known for another %s that there is no row", left)
+	case l.What == upstream.LeaseFilled:
+		return "a sidecar has filled the key in, and one will load it anew past its ttl"
+	case l.What == upstream.LeaseRenewing:
+		return "a pod loads the key anew"
+	default:
+		return "none"
+	}
 }
 
 // line is one line of an explanation.

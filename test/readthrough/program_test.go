@@ -106,6 +106,8 @@ func TestExplain(t *testing.T) {
 	c := harness.NewConn(t, w.sidecar.Addr())
 	replyIs(t, c, bulk(user7), "GET", "user:7")
 	containsAll(t, explain("user:7"), "yes, a string that expires in 5")
+	replyIs(t, c, "$-1\r\n", "GET", "user:0")
+	containsAll(t, explain("user:0"), "that there is no row")
 	containsAll(t, explain("user:x"), "none: a GET of this key is relayed and nothing more", "map user, user:<id:int>: fits up to byte 5")
 }
 
