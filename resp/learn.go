@@ -62,7 +62,12 @@ func (s *session) locate(info *command.Info, large bool) bool {
 		raw = redcon.AppendBulk(raw, arg)
 	}
 	s.paused = forWork
-	q.Request = relay.Request{Sink: q, Owner: &s.owner, Slot: relay.AnyNode, Safe: true}
+	owner := &s.owner
+	if q.strict { // what is gated on one lane is nothing to those that wait on another
+		q.owner.Kill = func(string) {}
+		owner = &q.owner
+	}
+	q.Request = relay.Request{Sink: q, Owner: owner, Slot: relay.AnyNode, Safe: true}
 	q.lane.Send(&q.Request, raw)
 	return false
 }
@@ -72,7 +77,8 @@ type whereabouts struct {
 	relay.Request
 	s      *session
 	lane   relay.Lane
-	strict bool // all keys have to be known; the lane is that of the configured user
+	owner  relay.Owner // where strict
+	strict bool        // all keys have to be known; the lane is that of the configured user
 	reply  []byte
 }
 

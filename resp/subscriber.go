@@ -65,6 +65,9 @@ func (sub *subscription) answered() {
 	sub.link.Owes(len(sub.due) > 0)
 }
 
+// current tells whether the answer that is due first is the current command's.
+func (sub *subscription) current() bool { return len(sub.due) > 0 && sub.due[0] == nil }
+
 // follows is the channel whose answer is due first, or nil.
 func (sub *subscription) follows() *following {
 	if len(sub.due) == 0 {
@@ -221,7 +224,7 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 		sub.answered()
 		b.putOff(follows, sub.link.Addr(), part)
 		return true
-	case b.pending > 0 && follows == nil && b.isMark(part):
+	case b.pending > 0 && sub.current() && b.isMark(part):
 		b.pending--
 		sub.answered()
 		b.answered()
@@ -244,7 +247,7 @@ func (b *subscriber) other(sub *subscription, part []byte) (ready bool) {
 		sub.channels = count
 		return b.leaving || s.push(part)
 	}
-	asked := follows == nil && b.info != nil && b.info.Name == kindSUnsubscribe
+	asked := sub.current() && b.info != nil && b.info.Name == kindSUnsubscribe
 	switch {
 	case follows != nil && kind == kindSSubscribe && bytes.Equal(follows.channel, channel):
 		sub.answered()

@@ -113,7 +113,7 @@ func inspectLease(ctx context.Context, node *client, key []byte) (report LeaseRe
 	if err := errors.Join(err, leftErr); err != nil {
 		return LeaseReport{Err: err}
 	}
-	report.Left = time.Duration(left) * time.Millisecond
+	report.Left = time.Duration(max(left, 0)) * time.Millisecond // it may expire between the two
 	switch held[0] {
 	case 't':
 		report.What = LeaseLoading

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,6 +34,16 @@ func TestCheckRightsCluster(t *testing.T) {
 		}
 		return rights
 	}
+	eventually(t, 20*time.Second, "the cluster tells of its replicas", func() bool {
+		for _, n := range nodes {
+			for _, other := range nodes {
+				if !strings.Contains(n.cli("CLUSTER", "SLOTS"), strconv.Itoa(other.port)) {
+					return false
+				}
+			}
+		}
+		return true
+	})
 	// Only the keys of one map, without SET, and not even that on the last replica.
 	for _, n := range nodes {
 		n.cli("ACL", "SETUSER", "app", "on", ">pw", "~usr:profile:*", "-@all", "+get", "+pttl", "+type", "+cluster", "+ping", "+command", "+client", "+asking")
