@@ -109,3 +109,13 @@ func (o option) isMap() bool {
 func (o option) nullable() bool { return o.valueType() == reflect.TypeFor[*UserID]() }
 
 func (o option) valueType() reflect.Type { return reflect.TypeFor[Settings]().Field(o.field).Type }
+
+// Set changes the setting with this key by text such as an annotation holds. The error continues a sentence whose subject
+// is the setting, and says what to write.
+func (s *Settings) Set(key, text string) error {
+	o, known := findOption(key)
+	if !known {
+		return fmt.Errorf("%s: %s", key, unknownSetting(key))
+	}
+	return o.set(s, text)
+}
