@@ -15,7 +15,7 @@ import (
 // the variables that were asked for, and is the same when asked again.
 func FuzzAnnotation(f *testing.F) {
 	for i, o := range options {
-		for _, text := range []string{o.fallback, "", "none", "a/b", "A=b,C=d", `A=1\,2`, "A=a/b,B=a/c", "1e3", "128Mi", "0", "-1", "8Ei", "1e-9"} {
+		for _, text := range []string{o.fallback, "", "none", "a/b", "A=b,C=d", `A=1\,2`, "A=a/b,B=a/c", "1e3", "128Mi", "0", "-1", "8Ei", "1e-9", "1e2147483647"} {
 			f.Add(uint8(i), text)
 		}
 	}
