@@ -57,6 +57,12 @@ var rules = append([]rule{
 		reason:    "a room takes options as Go values, so that it can be used and tested without files, flags and global state",
 	},
 	{
+		name:      "a decision without a cluster",
+		importers: []string{module + "internal/inject"},
+		forbidden: []string{"net", "os", "k8s.io/client-go"},
+		reason:    "what a pod gets depends on the pod and the options alone, so that the webhook and the command do the same",
+	},
+	{
 		name:      "PostgreSQL",
 		importers: []string{module},
 		except:    []string{module + "origin", module + "test"},
@@ -167,6 +173,8 @@ func TestRulesFindViolations(t *testing.T) {
 		{"readthrough/cmd/sidecar", "testing", "test code"},
 		{"readthrough/origin", "github.com/spf13/viper", "configuration"},
 		{"readthrough/internal/inject", "github.com/spf13/cobra", "configuration"},
+		{"readthrough/internal/inject", "net/http", "a decision without a cluster"},
+		{"readthrough/internal/inject", "os", "a decision without a cluster"},
 		{"readthrough/cmd/sidecar", "github.com/jackc/pgx/v5/pgxpool", "PostgreSQL"},
 		{"readthrough/origin", "github.com/redis/rueidis", "typed Redis client"},
 
