@@ -63,7 +63,9 @@ func (s *session) refuseUnauthenticated(info *command.Info, large bool) bool {
 	}
 	s.discardLarge(large)
 	s.front.stats.Unauthenticated++
-	return s.error(info, text)
+	s.error(info, text)
+	s.backpressure() // what is read at once may have thousands of such answers
+	return true
 }
 
 // helloFirst is what a Redis of a version says to HELLO without AUTH before a login.
