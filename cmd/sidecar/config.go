@@ -29,6 +29,8 @@ type Config struct {
 
 	Upstream             UpstreamConfig `mapstructure:"upstream"`
 	AllowUnauthenticated bool           `mapstructure:"allowUnauthenticated" default:"false"`
+	// RequireAuth has clients authenticate as users of Redis before anything else.
+	RequireAuth bool `mapstructure:"requireAuth" default:"false"`
 
 	// CrossSlot is what becomes of MGET, DEL and the like over keys of several slots: they are split, or an error as in Redis.
 	CrossSlot string `mapstructure:"crossSlot" default:"split" oneof:"split|error"`

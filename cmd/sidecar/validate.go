@@ -40,9 +40,9 @@ func (c *Config) validateAddresses(d *document) {
 			d.problem(a.path, "%s", err)
 		}
 	}
-	if !c.AllowUnauthenticated && !d.wrong("listen") && !isLoopback(c.Listen) {
+	if !c.RequireAuth && !c.AllowUnauthenticated && !d.wrong("listen") && !isLoopback(c.Listen) {
 		d.problem("listen", "%s is reachable from outside the pod, and clients are not authenticated: write localhost:%s, "+
-			"or set allowUnauthenticated: true", c.Listen, portOf(c.Listen))
+			"or set requireAuth: true, or allowUnauthenticated: true where whoever gets there may do everything", c.Listen, portOf(c.Listen))
 	}
 	if c.Debug != "" && !d.wrong("debug") && !isLoopback(c.Debug) {
 		d.problem("debug", "%s is reachable from outside the pod, and profiles tell secrets: write localhost:%s and use "+
