@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"readthrough/internal/command"
+	"readthrough/internal/suggest"
 	"readthrough/origin"
 	"readthrough/upstream"
 )
@@ -141,7 +142,7 @@ func similarCommand(name string) string {
 	for _, info := range command.Snapshot().All() {
 		names = append(names, info.Name)
 	}
-	return cmp.Or(didYouMean(strings.ToLower(name), names), ".")
+	return cmp.Or(suggest.DidYouMean(strings.ToLower(name), names), ".")
 }
 
 func count(n int, what string) string {

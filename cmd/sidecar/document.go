@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"readthrough/internal/suggest"
 )
 
 // document reads one YAML file against the Config struct and collects what is wrong with it. A field with a problem is
@@ -224,7 +226,7 @@ func unknownField(name string, fields fields) string {
 	if name == "<<" {
 		return "YAML merge keys are not read: write the fields out"
 	}
-	if hint := didYouMean(name, fields.names()); hint != "" {
+	if hint := suggest.DidYouMean(name, fields.names()); hint != "" {
 		return "unknown field" + hint
 	}
 	return "unknown field: the ones here are " + strings.Join(fields.names(), ", ")
@@ -407,7 +409,7 @@ func (f field) unknownWord(text string) error {
 	if why, ok := refusedWords[f.name+"."+text]; ok {
 		return fmt.Errorf("%s %s", text, why)
 	}
-	if hint := didYouMean(text, f.oneof); hint != "" {
+	if hint := suggest.DidYouMean(text, f.oneof); hint != "" {
 		return fmt.Errorf("%q is not known here%s", text, hint)
 	}
 	return fmt.Errorf("%q is not known here: write %s", text, strings.Join(f.oneof, " or "))

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"readthrough/internal/suggest"
 	"readthrough/origin"
 )
 
@@ -210,8 +211,8 @@ func (c *Config) validateMapOrigin(d *document, at, name string) {
 	case d.wrong("origins"):
 	case len(names) == 0:
 		d.problem("origins", "is missing: the maps load from a database, so name one: [{name: main, url: \"${ORIGIN_URL}\"}]")
-	case didYouMean(name, names) != "":
-		d.problem(at, "no origin has the name %q%s", name, didYouMean(name, names))
+	case suggest.DidYouMean(name, names) != "":
+		d.problem(at, "no origin has the name %q%s", name, suggest.DidYouMean(name, names))
 	default:
 		d.problem(at, "no origin has the name %q: write %s", name, strings.Join(names, " or "))
 	}

@@ -1,0 +1,127 @@
+package inject
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// hostConflicts finds a pod in whose place the sidecar cannot run.
+func hostConflicts(pod *corev1.Pod, namespace string) []string {
+	var found []string
+	wrong := func(format string, args ...any) {
+		found = append(found, fmt.Sprintf(format, args...)+withoutSidecar(pod, namespace))
+	}
+	spec := &pod.Spec
+	if len(spec.Containers) == 0 {
+		wrong("the pod has no containers: write the application's under spec.containers, or ")
+	}
+	if spec.OS != nil && spec.OS.Name == corev1.Windows || spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows) {
+		wrong("the pod is for Windows, and the sidecar runs on Linux: ")
+	}
+	if spec.HostNetwork {
+		wrong("the pod has hostNetwork: true, so its localhost is the node's, which is open to others: take that out, or ")
+	}
+	return found
+}
+
+// nameConflicts finds names that are the sidecar's.
+func nameConflicts(spec *corev1.PodSpec) []string {
+	var found []string
+	for _, c := range allContainers(spec) {
+		if c.Name == ContainerName {
+			found = append(found, fmt.Sprintf("the pod has a container %s that was not injected: rename it, or remove it", c.Name))
+		}
+	}
+	for _, v := range spec.Volumes {
+		if strings.HasPrefix(v.Name, volumePrefix) {
+			found = append(found, fmt.Sprintf("the pod has a volume %s, and names that begin with %s are the sidecar's: rename it", v.Name, volumePrefix))
+		}
+	}
+	return found
+}
+
+// portConflicts finds ports of other containers that the sidecar would listen on. A hostPort is another address, the
+// node's, so it is none.
+func (s *Settings) portConflicts(spec *corev1.PodSpec) []string {
+	var found []string
+	for _, c := range allContainers(spec) {
+		if c.Name == ContainerName {
+			continue
+		}
+		for _, p := range c.Ports {
+			key, taken := s.portKey(p.ContainerPort)
+			if !taken || p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+				continue
+			}
+			o, _ := findOption(key)
+			found = append(found, fmt.Sprintf("container %s has port %d, which is the sidecar's %s: write another by annotation %s: %q",
+				c.Name, p.ContainerPort, key, o.annotation(), itoa(s.freePort(spec))))
+		}
+	}
+	return found
+}
+
+// portKey is the key of the setting that gives the sidecar this port.
+func (s *Settings) portKey(port int32) (key string, taken bool) {
+	switch Port(port) {
+	case s.Port:
+		return "port", true
+	case s.AdminPort:
+		return "adminPort", true
+	case s.DebugPort:
+		return "debugPort", true
+	}
+	return "", false
+}
+
+// freePort is one that nobody in the pod has declared.
+func (s *Settings) freePort(spec *corev1.PodSpec) int {
+	declared := map[int32]bool{}
+	for _, c := range allContainers(spec) {
+		for _, p := range c.Ports {
+			declared[p.ContainerPort] = true
+		}
+	}
+	port := int32(16380)
+	for taken := true; taken; {
+		if _, taken = s.portKey(port); taken || declared[port] {
+			port, taken = port+1, true
+		}
+	}
+	return int(port)
+}
+
+func allContainers(spec *corev1.PodSpec) []corev1.Container {
+	return append(append([]corev1.Container(nil), spec.InitContainers...), spec.Containers...)
+}
+
+// withoutSidecar says how to have the pod without the sidecar, with the command where the pod tells what has made it.
+func withoutSidecar(pod *corev1.Pod, namespace string) string {
+	text := fmt.Sprintf("label the pod %s: %s", InjectLabel, Disabled)
+	workload := madeBy(pod)
+	if workload == "" || namespace == "" {
+		return text
+	}
+	return text + fmt.Sprintf(`: kubectl -n %s patch %s -p '{"spec":{"template":{"metadata":{"labels":{"%s":"%s"}}}}}'`,
+		namespace, workload, InjectLabel, Disabled)
+}
+
+// madeBy names the workload whose pod template can be changed, as kubectl takes it; empty if there is none.
+func madeBy(pod *corev1.Pod) string {
+	for _, owner := range pod.OwnerReferences {
+		if owner.Controller == nil || !*owner.Controller {
+			continue
+		}
+		switch owner.Kind {
+		case "StatefulSet", "DaemonSet":
+			return strings.ToLower(owner.Kind) + " " + owner.Name
+		case "ReplicaSet":
+			if name, ok := strings.CutSuffix(owner.Name, "-"+pod.Labels["pod-template-hash"]); ok {
+				return "deployment " + name
+			}
+		}
+	}
+	return ""
+}
