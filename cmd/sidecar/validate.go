@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -250,7 +249,7 @@ func checkSecret(d *document, at string, s Secret, file string) {
 	if s.IsZero() || d.wrong(at) {
 		return
 	}
-	if _, err := s.Read(context.Background()); err != nil {
+	if err := d.outside.check(s); err != nil {
 		d.add(Problem{Path: at, Message: err.Error(), Unset: errors.Is(err, errUnset)})
 	}
 }
@@ -272,12 +271,12 @@ func (t TLSConfig) validate(d *document, at string) {
 	case t.KeyFile != "" && t.CertFile == "":
 		d.problem(at+".keyFile", "has no certificate: add certFile")
 	case t.CertFile != "":
-		if _, err := t.certificate(); err != nil {
+		if err := d.outside.checkPair(t); err != nil {
 			d.problem(at+".certFile", "%s", err)
 		}
 	}
 	if t.CAFile != "" {
-		if _, err := t.roots(); err != nil {
+		if err := d.outside.checkRoots(t); err != nil {
 			d.problem(at+".caFile", "%s", err)
 		}
 	}
