@@ -70,9 +70,9 @@ func TestMissingFile(t *testing.T) {
 func TestSampleLoads(t *testing.T) {
 	sample := readFile(t, "testdata/sample.yaml")
 	for name, content := range map[string]string{
-		"testdata/sample.yaml":     sample,
-		"manifests/configmap.yaml": configMapData(t, "../../manifests/configmap.yaml"),
-		"README.md":                readmeSample(t, "../../README.md"),
+		"testdata/sample.yaml":             sample,
+		"manifests/example/configmap.yaml": configMapData(t, "../../manifests/example/configmap.yaml"),
+		"README.md":                        readmeSample(t, "../../README.md"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("ORIGIN_URL", "postgres://app@db/shop")
