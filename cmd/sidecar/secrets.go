@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"regexp"
 	"strings"
@@ -114,8 +115,19 @@ func variable(ref string) (string, error) {
 	return value, nil
 }
 
+// readMounted reads a file that may be of a mounted Secret or ConfigMap. Those are replaced by turning a link, and what it has led to is removed
+// right then: who has followed the link before, and opens after, finds nothing, and the next time the new file.
+func readMounted(path string) (content []byte, err error) {
+	for range 5 {
+		if content, err = os.ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return content, err
+}
+
 func readSecretFile(path string) (string, error) {
-	content, err := os.ReadFile(path)
+	content, err := readMounted(path)
 	if err != nil {
 		return "", fmt.Errorf("%s %s", path, fileProblem(err))
 	}
