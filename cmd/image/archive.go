@@ -86,7 +86,7 @@ func save(index v1.ImageIndex, tag name.Tag, path string, date time.Time) error 
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // which is not there any more, unless something failed
+	defer func() { _ = os.Remove(f.Name()) }() // which is not there any more, unless something failed
 	err = errors.Join(tarFolder(f, dir, date), f.Chmod(0o644), f.Close())
 	if err != nil {
 		return err
