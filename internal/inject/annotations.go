@@ -39,7 +39,7 @@ func (s Settings) tune(annotations map[string]string) tuning {
 	}
 	t.problems = append(t.problems, t.mistakes(t.name)...)
 	if t.Image == "" && !t.unread["image"] {
-		wrong("no image is set: write annotation %simage, or give the injector one with --image", prefix)
+		wrong("no image is set: write annotation %simage, or give --image", prefix)
 	}
 	return t
 }
