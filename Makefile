@@ -8,6 +8,9 @@ GO ?= go
 TOOL := $(GO) tool -modfile=test/tools/go.mod
 # The one that lists what the program is made of has a module of its own again, as it wants other versions than the linters do.
 SBOM_TOOL := $(GO) tool -modfile=test/tools/sbom/go.mod cyclonedx-gomod
+# Helm, kustomize and helm-docs likewise. The first use builds them, in minutes that should be no test's.
+KUBERNETES_TOOL := $(GO) tool -modfile=test/tools/kubernetes/go.mod
+KUBERNETES_TOOLS = for tool in helm kustomize helm-docs; do $(KUBERNETES_TOOL) -n $$tool >/dev/null; done
 # More flags of "go test", such as -v or -run.
 TESTFLAGS ?=
 # How long "make fuzz" runs each target.
@@ -73,11 +76,13 @@ sbom: rootfs ## Lists the modules in the program with their versions and license
 .PHONY: test
 test: ## Unit tests, fuzz seeds and integration with real servers, with the race detector; up to 10 minutes
 	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
+	@$(KUBERNETES_TOOLS)
 	$(GO) test -race -timeout 10m $(TESTFLAGS) ./...
 
 .PHONY: test-long
 test-long: ## Everything at full length: long tests, then each fuzz target for FUZZTIME
 	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
+	@$(KUBERNETES_TOOLS)
 	READTHROUGH_LONG=1 $(GO) test -race -count=1 -timeout 2h $(TESTFLAGS) ./...
 	test/fuzz.sh $(FUZZTIME)
 
@@ -106,6 +111,12 @@ lint: ## Linters, formatting and the syntax of scripts; the first run builds gol
 fmt: ## Formats the code
 	@test/deps.sh go
 	$(TOOL) golangci-lint fmt ./...
+
+.PHONY: manifests
+manifests: ## Renders manifests/, the chart's README and the goldens of its tests anew from charts/readthrough
+	@test/deps.sh go
+	@$(KUBERNETES_TOOLS)
+	$(GO) test -count=1 ./test/chart -update
 
 .PHONY: bench
 bench: ## Measures the sidecar beside direct Redis, twemproxy and HAProxy; BENCHFLAGS are passed on
