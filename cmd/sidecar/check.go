@@ -115,16 +115,25 @@ func located(config *Config, err error) error {
 func (r reporter) summary(config *Config) {
 	fmt.Fprintf(r.out, "%s: %s, %s, no mistakes found in the file\n", config.doc.file,
 		count(len(config.Maps), "map"), count(len(config.Origins), "origin"))
+	for _, line := range doubts(config) {
+		r.warn("%s", line)
+	}
+}
+
+// doubts lists what is no mistake in a configuration, and yet may not be meant.
+func doubts(config *Config) []string {
+	var all []string
 	for _, name := range config.Deny {
 		if command.Snapshot().Named(name) == nil {
-			r.warn("deny: %s is no command of Redis itself%s A module's is denied all the same", name, similarCommand(name))
+			all = append(all, fmt.Sprintf("deny: %s is no command of Redis itself%s A module's is denied all the same", name, similarCommand(name)))
 		}
 	}
 	for _, m := range config.compiled.All() {
 		if unused := m.Unused(); len(unused) > 0 {
-			r.warn("map %s: the query does not use the captured %s: is a condition missing?", m.Name, strings.Join(unused, ", "))
+			all = append(all, fmt.Sprintf("map %s: the query does not use the captured %s: is a condition missing?", m.Name, strings.Join(unused, ", ")))
 		}
 	}
+	return all
 }
 
 // similarCommand ends a sentence about an unknown command with one that may be meant.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/viper"
@@ -29,6 +28,8 @@ type Config struct {
 
 	Upstream             UpstreamConfig `mapstructure:"upstream"`
 	AllowUnauthenticated bool           `mapstructure:"allowUnauthenticated" default:"false"`
+	// RequireAuth has clients authenticate as users of Redis before anything else.
+	RequireAuth bool `mapstructure:"requireAuth" default:"false"`
 
 	// CrossSlot is what becomes of MGET, DEL and the like over keys of several slots: they are split, or an error as in Redis.
 	CrossSlot string `mapstructure:"crossSlot" default:"split" oneof:"split|error"`
@@ -148,7 +149,7 @@ var expands = map[string]bool{"listen": true, "admin": true, "debug": true, "ups
 // everything that is wrong, not only the first thing; the Config that comes with it then holds what could be read and
 // must not be served.
 func LoadConfig(path string) (*Config, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := readMounted(path)
 	if err != nil {
 		return &Config{}, &ConfigError{File: path, Problems: []Problem{{Message: fileProblem(err)}}}
 	}
@@ -157,7 +158,17 @@ func LoadConfig(path string) (*Config, error) {
 
 // ParseConfig is [LoadConfig] for content already read; file is the name that errors give.
 func ParseConfig(file string, raw []byte) (*Config, error) {
-	doc := newDocument(file)
+	return parseConfig(file, raw, thisProcess)
+}
+
+// ParseForElsewhere is [ParseConfig] for content that another process will use: neither this one's variables nor its files
+// are looked at. A ${VAR} is then a problem marked Unset.
+func ParseForElsewhere(file string, raw []byte) (*Config, error) {
+	return parseConfig(file, raw, nowhere)
+}
+
+func parseConfig(file string, raw []byte, from outside) (*Config, error) {
+	doc := newDocument(file, from)
 	config := &Config{doc: doc, raw: bytes.Clone(raw)}
 	values, ok := doc.read(raw, config)
 	if !ok {

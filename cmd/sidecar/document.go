@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -23,13 +22,14 @@ import (
 // left out of what it returns, so that the rest can still be read and all problems are found at once.
 type document struct {
 	file     string
+	outside  outside
 	lines    map[string]int    // line of each field by path; lists and mappings too
 	env      map[string]string // the variable that gave a field, by path
 	problems []Problem
 }
 
-func newDocument(file string) *document {
-	return &document{file: file, lines: map[string]int{}, env: map[string]string{}}
+func newDocument(file string, from outside) *document {
+	return &document{file: file, outside: from, lines: map[string]int{}, env: map[string]string{}}
 }
 
 // problem notes that the field at path is wrong. A field that already has a problem, or stands within one that has,
@@ -145,7 +145,7 @@ func (d *document) mapping(path string, n *yaml.Node, t reflect.Type, expand boo
 		switch {
 		case f.fallback != "" || f.isStruct():
 			values[f.name], _ = d.value(at, f.absent(), f, false)
-		case f.required && os.Getenv(envName(at)) == "":
+		case f.required && d.outside.value(envName(at)) == "":
 			d.problem(at, "is missing: write %s", f.want())
 		}
 	}
@@ -177,7 +177,7 @@ func (d *document) value(path string, n *yaml.Node, f field, expand bool) (any, 
 				firstReference(n.Value), "write the text itself, and in a query a named parameter (@name)")
 			return nil, false
 		}
-		text, err := expandVariables(n.Value)
+		text, err := d.outside.expand(n.Value)
 		if err != nil {
 			d.add(Problem{Path: path, Message: err.Error(), Unset: errors.Is(err, errUnset)})
 			return nil, false

@@ -2,7 +2,6 @@ package main
 
 import (
 	"iter"
-	"os"
 	"reflect"
 	"strings"
 	"unicode"
@@ -53,7 +52,7 @@ func (d *document) environmentOf(path string, t reflect.Type, given func(string)
 			continue
 		}
 		name := envName(at)
-		if text := os.Getenv(name); text != "" {
+		if text := d.outside.value(name); text != "" {
 			d.env[at] = name
 			if f.typ == secretType {
 				text = "${" + name + "}"
@@ -63,7 +62,7 @@ func (d *document) environmentOf(path string, t reflect.Type, given func(string)
 			}
 			continue
 		}
-		if twin, has := secretTwin(t, f); has && given(at) && os.Getenv(envName(join(path, twin))) != "" {
+		if twin, has := secretTwin(t, f); has && given(at) && d.outside.value(envName(join(path, twin))) != "" {
 			if !yield(at, reflect.Zero(f.typ).Interface()) {
 				return false
 			}

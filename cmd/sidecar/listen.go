@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -50,6 +51,11 @@ type httpServer struct {
 // serveHTTP serves until Close. No request may take longer than write; the other bounds keep a slow or idle client from
 // holding a connection.
 func serveHTTP(address string, handler http.Handler, write time.Duration, log *zap.Logger) (*httpServer, error) {
+	return serveHTTPS(address, handler, write, nil, log)
+}
+
+// serveHTTPS is [serveHTTP] over TLS, by HTTP/2 too; without TLS where there is no configuration for it.
+func serveHTTPS(address string, handler http.Handler, write time.Duration, secure *tls.Config, log *zap.Logger) (*httpServer, error) {
 	listeners, err := listenTCP(address)
 	if err != nil {
 		return nil, err
@@ -57,6 +63,7 @@ func serveHTTP(address string, handler http.Handler, write time.Duration, log *z
 	s := &httpServer{
 		server: &http.Server{
 			Handler:           handler,
+			TLSConfig:         secure,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      write,
@@ -67,8 +74,12 @@ func serveHTTP(address string, handler http.Handler, write time.Duration, log *z
 		listeners: listeners,
 		done:      make(chan error, len(listeners)),
 	}
+	serve := s.server.Serve
+	if secure != nil {
+		serve = func(l net.Listener) error { return s.server.ServeTLS(l, "", "") } // the certificate is the configuration's
+	}
 	for _, l := range listeners {
-		go func() { s.done <- s.server.Serve(l) }()
+		go func() { s.done <- serve(l) }()
 	}
 	return s, nil
 }

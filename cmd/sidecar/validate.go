@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -40,9 +39,9 @@ func (c *Config) validateAddresses(d *document) {
 			d.problem(a.path, "%s", err)
 		}
 	}
-	if !c.AllowUnauthenticated && !d.wrong("listen") && !isLoopback(c.Listen) {
+	if !c.RequireAuth && !c.AllowUnauthenticated && !d.wrong("listen") && !isLoopback(c.Listen) {
 		d.problem("listen", "%s is reachable from outside the pod, and clients are not authenticated: write localhost:%s, "+
-			"or set allowUnauthenticated: true", c.Listen, portOf(c.Listen))
+			"or set requireAuth: true, or allowUnauthenticated: true where whoever gets there may do everything", c.Listen, portOf(c.Listen))
 	}
 	if c.Debug != "" && !d.wrong("debug") && !isLoopback(c.Debug) {
 		d.problem("debug", "%s is reachable from outside the pod, and profiles tell secrets: write localhost:%s and use "+
@@ -250,7 +249,7 @@ func checkSecret(d *document, at string, s Secret, file string) {
 	if s.IsZero() || d.wrong(at) {
 		return
 	}
-	if _, err := s.Read(context.Background()); err != nil {
+	if err := d.outside.check(s); err != nil {
 		d.add(Problem{Path: at, Message: err.Error(), Unset: errors.Is(err, errUnset)})
 	}
 }
@@ -272,12 +271,12 @@ func (t TLSConfig) validate(d *document, at string) {
 	case t.KeyFile != "" && t.CertFile == "":
 		d.problem(at+".keyFile", "has no certificate: add certFile")
 	case t.CertFile != "":
-		if _, err := t.certificate(); err != nil {
+		if err := d.outside.checkPair(t); err != nil {
 			d.problem(at+".certFile", "%s", err)
 		}
 	}
 	if t.CAFile != "" {
-		if _, err := t.roots(); err != nil {
+		if err := d.outside.checkRoots(t); err != nil {
 			d.problem(at+".caFile", "%s", err)
 		}
 	}

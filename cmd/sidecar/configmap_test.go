@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestJudgeSaysWhatCheckSays compares both over every bad configuration. Those whose mistake shows only where
+// variables are set are good where nothing but the file is known.
+func TestJudgeSaysWhatCheckSays(t *testing.T) {
+	elsewhere := []string{"environment.yaml", "secret-file-missing.yaml", "secret-twice.yaml", "variable-file-missing.yaml", "variable-unset.yaml"}
+	entries, err := os.ReadDir("testdata/bad")
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("%d bad configurations, %v", len(entries), err)
+	}
+	dir := t.TempDir()
+	t.Chdir(dir) // a file that a configuration names is not found in either case
+	for _, entry := range entries {
+		t.Run(entry.Name(), func(t *testing.T) {
+			content := readFile(t, filepath.Join(testdata, "bad", entry.Name()))
+			writeFile(t, dir, "c.yaml", content)
+			mistakes, _ := judge("c.yaml", []byte(content))
+
+			err := reporter{&bytes.Buffer{}, &bytes.Buffer{}}.checkOffline("c.yaml")
+			var want []string
+			if err != nil {
+				want = strings.Split(err.Error(), "\n")
+			}
+			// What check reads and judge must not: files.
+			want = slices.DeleteFunc(want, func(line string) bool { return strings.Contains(line, "cannot be read: no such file") })
+			if !slices.Equal(mistakes, want) {
+				t.Errorf("judge:\n%s\ncheck:\n%s", strings.Join(mistakes, "\n"), strings.Join(want, "\n"))
+			}
+			if (len(mistakes) == 0) != slices.Contains(elsewhere, entry.Name()) {
+				t.Errorf("%d mistakes", len(mistakes))
+			}
+		})
+	}
+}
+
+var testdata = func() string {
+	path, err := filepath.Abs("testdata")
+	if err != nil {
+		panic(err)
+	}
+	return path
+}()
+
+// TestJudgeIsHermetic has every variable and file around it speak against the content, and for it.
+func TestJudgeIsHermetic(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("READTHROUGH_LOOPS", "two")
+	t.Setenv("READTHROUGH_UPSTREAM_ADDRESSES", "redis:6379")
+	t.Setenv("PASSWORD_FILE", filepath.Join(dir, "absent"))
+	t.Setenv("HOST", "not a host")
+	good := minimal + `origins: [{name: main, url: "postgres://${HOST}/shop", passwordFile: /run/absent}]
+`
+	good = strings.Replace(good, `["redis:6379"]`, `["redis:6379", "${HOST}"], password: "${PASSWORD}", tls: {enabled: true, caFile: /run/absent, certFile: /run/a, keyFile: /run/b}`, 1)
+	if mistakes, warnings := judge("c.yaml", []byte(good)); len(mistakes)+len(warnings) > 0 {
+		t.Errorf("good file: %q, %q", mistakes, warnings)
+	}
+	want := []string{"c.yaml: upstream.addresses: is missing: write a list"}
+	if mistakes, _ := judge("c.yaml", []byte("apiVersion: readthrough/v1\n")); !slices.Equal(mistakes, want) {
+		t.Errorf("without addresses: %q", mistakes)
+	}
+}
+
+func TestJudgeWarns(t *testing.T) {
+	mistakes, warnings := judge("c.yaml", []byte(checked+"listen: localhost:7000\ndebug: localhost:7002\ndeny: [FLUSHAL]\n"))
+	want := []string{
+		"c.yaml:16: listen: has no effect in injected pods: there the annotation readthrough/port says it",
+		"c.yaml:17: debug: has no effect in injected pods: there the annotation readthrough/debug-port says it",
+		"c.yaml: deny: FLUSHAL is no command of Redis itself: did you mean flushall? A module's is denied all the same",
+		"c.yaml: map page: the query does not use the captured tenant: is a condition missing?",
+	}
+	if len(mistakes) > 0 || !slices.Equal(warnings, want) {
+		t.Errorf("%q, warnings:\n%s", mistakes, strings.Join(warnings, "\n"))
+	}
+}

@@ -1,0 +1,170 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// maxReview bounds a request. The API server takes objects of 3 MiB at most, and a review may hold two.
+const maxReview = 8 << 20
+
+// outcome is what became of a review, for metrics.
+type outcome string
+
+const (
+	injected  outcome = "injected"
+	unchanged outcome = "unchanged" // the pod is as it should be
+	skipped   outcome = "skipped"   // there is a reason not to inject
+	valid     outcome = "valid"
+	denied    outcome = "denied"
+	malformed outcome = "malformed" // no review, or of what nobody should send here
+	failed    outcome = "failed"    // by a mistake in this program
+)
+
+// verdict answers a review.
+type verdict struct {
+	outcome  outcome
+	denial   string // why the object is not admitted
+	code     int32  // of HTTP, with a denial
+	patch    []byte // RFC 6902; none if empty
+	warnings []string
+}
+
+// reviewer judges what a review asks about.
+type reviewer func(ctx context.Context, request *admissionv1.AdmissionRequest) verdict
+
+// reviews serves AdmissionReviews: whatever comes in, the answer is one that an API server understands, where it has asked for
+// a review at all.
+type reviews struct {
+	name    string // of the webhook, for metrics and the log
+	judge   reviewer
+	log     *zap.Logger
+	metrics *Metrics
+}
+
+func (h *reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	request, status, err := readReview(w, r)
+	if err != nil {
+		h.metrics.reviewed(h.name, malformed, time.Since(began))
+		http.Error(w, err.Error(), status)
+		return
+	}
+	v := h.guarded(r.Context(), request)
+	response := &admissionv1.AdmissionResponse{UID: request.UID, Allowed: v.denial == "", Warnings: printable(v.warnings)}
+	if !response.Allowed {
+		response.Result = &metav1.Status{Status: metav1.StatusFailure, Message: v.denial, Code: v.code, Reason: reasons[v.code]}
+	} else if len(v.patch) > 0 {
+		kind := admissionv1.PatchTypeJSONPatch
+		response.Patch, response.PatchType = v.patch, &kind
+	}
+	h.metrics.reviewed(h.name, v.outcome, time.Since(began))
+	h.note(request, v)
+	answer := admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Response: response,
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the API server may be gone
+}
+
+// readReview gives the request, or the status of HTTP that refuses it.
+func readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionRequest, int, error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		return nil, http.StatusMethodNotAllowed, errors.New("send an AdmissionReview by POST")
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		return nil, http.StatusUnsupportedMediaType, errors.New("send an AdmissionReview as application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return nil, http.StatusRequestEntityTooLarge, fmt.Errorf("an AdmissionReview has %d MiB at most", maxReview>>20)
+	}
+	if err != nil {
+		return nil, http.StatusBadRequest, err
+	}
+	var review admissionv1.AdmissionReview
+	if err := json.Unmarshal(body, &review); err != nil {
+		return nil, http.StatusBadRequest, fmt.Errorf("this is no AdmissionReview: %w", err)
+	}
+	switch {
+	case review.APIVersion != admissionv1.SchemeGroupVersion.String() || review.Kind != "AdmissionReview":
+		return nil, http.StatusBadRequest, fmt.Errorf("this is %q of %q: send an AdmissionReview of admission.k8s.io/v1", review.Kind, review.APIVersion)
+	case review.Request == nil || review.Request.UID == "":
+		return nil, http.StatusBadRequest, errors.New("the AdmissionReview has no request with a uid")
+	}
+	return review.Request, 0, nil
+}
+
+// guarded is judge, of which a panic is a verdict too.
+func (h *reviews) guarded(ctx context.Context, request *admissionv1.AdmissionRequest) (v verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.log.Error("panic in a review: a mistake in this program, which went on",
+				zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), zap.String("namespace", request.Namespace), zap.String("name", request.Name))
+			v = verdict{
+				outcome: failed, code: http.StatusInternalServerError,
+				denial: fmt.Sprintf("readthrough failed by a mistake in its program (%v): its log tells more", p),
+			}
+		}
+	}()
+	return h.judge(ctx, request)
+}
+
+func (h *reviews) note(request *admissionv1.AdmissionRequest, v verdict) {
+	log, text := h.log.Debug, "review"
+	switch v.outcome {
+	case injected:
+		log = h.log.Info
+	case denied, malformed, failed:
+		log = h.log.Warn
+	default:
+	}
+	log(text, zap.String("webhook", h.name), zap.String("outcome", string(v.outcome)), zap.String("namespace", request.Namespace),
+		zap.String("name", request.Name), zap.String("uid", string(request.UID)), zap.Bool("dryRun", value(request.DryRun)),
+		zap.String("denial", v.denial), zap.Strings("warnings", v.warnings))
+}
+
+// reasons are what clients know the codes of denials by.
+var reasons = map[int32]metav1.StatusReason{
+	http.StatusBadRequest:          metav1.StatusReasonBadRequest,
+	http.StatusForbidden:           metav1.StatusReasonForbidden,
+	http.StatusInternalServerError: metav1.StatusReasonInternalError,
+}
+
+// deny refuses an object for a reason that whoever sent it can do something about.
+func deny(format string, args ...any) verdict {
+	return verdict{outcome: denied, denial: fmt.Sprintf(format, args...), code: http.StatusForbidden}
+}
+
+// misdirected refuses what no webhook configuration of ours sends here.
+func misdirected(format string, args ...any) verdict {
+	return verdict{outcome: malformed, denial: fmt.Sprintf(format, args...), code: http.StatusBadRequest}
+}
+
+// printable makes each warning one line: API servers drop what is none.
+func printable(warnings []string) []string {
+	var all []string
+	for _, w := range warnings {
+		all = append(all, strings.Map(func(r rune) rune {
+			if r < ' ' || r == 0x7f {
+				return ' '
+			}
+			return r
+		}, strings.ToValidUTF8(w, "?")))
+	}
+	return all
+}

@@ -1,0 +1,30 @@
+// Package webhook answers the API server's admission reviews: pods are injected, by package inject's decision, and ConfigMaps
+// that hold a configuration are checked. It also keeps the certificates with which that is served: by itself, shared by all
+// replicas and rotated without a request lost, or as files that somebody else renews.
+package webhook
+
+import (
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"readthrough/internal/kube"
+)
+
+// Options are what reviews are answered with.
+type Options struct {
+	Inject  Injector
+	Check   Judge
+	Client  *kube.Client
+	Log     *zap.Logger
+	Metrics *Metrics
+}
+
+// Handler serves POST /mutate for pods, and POST /validate for ConfigMaps.
+func Handler(o Options) http.Handler {
+	p := &pods{inject: o.Inject, client: o.Client, log: o.Log, metrics: o.Metrics}
+	mux := http.NewServeMux()
+	mux.Handle("/mutate", &reviews{name: "inject", judge: p.judge, log: o.Log, metrics: o.Metrics})
+	mux.Handle("/validate", &reviews{name: "validate", judge: configMaps{o.Check}.judge, log: o.Log, metrics: o.Metrics})
+	return mux
+}
