@@ -31,8 +31,8 @@ var rules = append([]rule{
 	{
 		name:      "leaves",
 		importers: []string{module + "internal"},
-		except:    []string{module + "internal/inject"},
-		forbidden: rooms,
+		except:    []string{module + "internal/inject", module + "internal/webhook"},
+		forbidden: append([]string{module + "internal/webhook"}, rooms...),
 		reason:    "a leaf is what several rooms share: if it knew one of them, the others would depend on that one",
 	},
 	{
@@ -82,6 +82,32 @@ var rules = append([]rule{
 		except:    []string{module + "cmd/image", module + "test"},
 		forbidden: []string{"github.com/google/go-containerregistry", "golang.org/x/crypto/x509roots"},
 		reason:    "what builds the image does not belong into the program, which every pod gets a copy of; its root certificates are a file of the image",
+	},
+	{
+		name:      "webhook",
+		importers: []string{module},
+		except:    []string{module + "cmd", module + "internal/webhook"},
+		forbidden: []string{module + "internal/webhook"},
+		reason:    "the webhook is a program of its own beside the relay: only the command line joins them",
+	},
+	{
+		name:      "webhook's imports",
+		importers: []string{module + "internal/webhook"},
+		forbidden: []string{module + "resp", module + "upstream", module + "origin", module + "internal/loop", module + "internal/relay"},
+		reason:    "the injector knows pods, ConfigMaps and certificates, and nothing of what runs in the pods",
+	},
+	{
+		name:      "Kubernetes client",
+		importers: []string{module},
+		forbidden: []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+		reason:    "a full client is larger than the program, which is copied into every pod: internal/kube makes the few requests there are",
+	},
+	{
+		name:      "Kubernetes API",
+		importers: []string{module},
+		except:    []string{module + "internal/kube", module + "internal/webhook", module + "cmd", module + "test"},
+		forbidden: []string{module + "internal/kube"},
+		reason:    "who asks the cluster is the webhook alone: a decision about a pod is made without it",
 	},
 }, betweenRooms()...)
 
@@ -186,9 +212,17 @@ func TestRulesFindViolations(t *testing.T) {
 		{"readthrough/origin", "github.com/redis/rueidis", "typed Redis client"},
 		{"readthrough/cmd/sidecar", "github.com/google/go-containerregistry/pkg/name", "image"},
 		{"readthrough/internal/inject", "golang.org/x/crypto/x509roots/fallback", "image"},
+		{"readthrough/resp", "readthrough/internal/webhook", "webhook"},
+		{"readthrough/internal/webhook", "readthrough/origin", "webhook's imports"},
+		{"readthrough/internal/inject", "readthrough/internal/kube", "Kubernetes API"},
+		{"readthrough/internal/kube", "readthrough/internal/inject", "leaves"},
+		{"readthrough/cmd/sidecar", "k8s.io/client-go/kubernetes", "Kubernetes client"},
 
 		{"readthrough/resp", "readthrough/internal/frame", ""},
 		{"readthrough/resp", "readthrough/respite", ""},
+		{"readthrough/internal/webhook", "readthrough/internal/inject", ""},
+		{"readthrough/internal/webhook", "readthrough/internal/kube", ""},
+		{"readthrough/cmd/sidecar", "readthrough/internal/webhook", ""},
 		{"readthrough/internal/relay", "readthrough/internal/frame", ""},
 		{"readthrough/cmd/sidecar", "readthrough/upstream", ""},
 		{"readthrough/cmd/sidecar", "github.com/spf13/viper", ""},
