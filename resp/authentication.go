@@ -42,9 +42,11 @@ func (s *session) allowedReplies() int {
 // mayComeFirst tells whether a command may be sent by a client that has not authenticated: one of those that Redis marks so, and that
 // are answered here. What a module marks so would have to be run as the configured user.
 func (s *session) mayComeFirst(info *command.Info) bool {
-	return info != nil && info.ArityOK(s.commands.N) && slices.Contains([]command.Action{
-		command.ActionAuth, command.ActionHello, command.ActionQuit, command.ActionReset, command.ActionClose,
-	}, info.Action)
+	return info != nil && info.ArityOK(s.commands.N) && slices.Contains(firstActions, info.Action)
+}
+
+var firstActions = []command.Action{
+	command.ActionAuth, command.ActionHello, command.ActionQuit, command.ActionReset, command.ActionClose,
 }
 
 // refuseUnauthenticated answers a command that has to wait for a login, in the order in which Redis looks at it.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/viper"
@@ -150,7 +149,7 @@ var expands = map[string]bool{"listen": true, "admin": true, "debug": true, "ups
 // everything that is wrong, not only the first thing; the Config that comes with it then holds what could be read and
 // must not be served.
 func LoadConfig(path string) (*Config, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := readMounted(path)
 	if err != nil {
 		return &Config{}, &ConfigError{File: path, Problems: []Problem{{Message: fileProblem(err)}}}
 	}

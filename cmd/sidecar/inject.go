@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +63,7 @@ func (o injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 		}
 		text, results, err := inject.Manifest(raw, options)
 		if err != nil {
-			return fmt.Errorf("%s: %w", file, err)
+			return fmt.Errorf("%s: %w", cmp.Or(strings.TrimPrefix(file, "-"), "standard input"), err)
 		}
 		for _, r := range results {
 			report(stderr, r)
@@ -77,7 +78,7 @@ func (o injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 		out.Write(text)
 	}
 	if refused {
-		return errors.New("nothing was printed")
+		return errors.New("nothing was printed, since not everything can be injected")
 	}
 	_, err = stdout.Write(out.Bytes())
 	return err
@@ -89,7 +90,7 @@ func (o injectOptions) read() (inject.Settings, error) {
 	if o.settings != "" {
 		raw, err := os.ReadFile(o.settings)
 		if err != nil {
-			return settings, fmt.Errorf("%s %s", o.settings, fileProblem(err))
+			return settings, fmt.Errorf("%s: %s", o.settings, fileProblem(err))
 		}
 		var problems []error
 		settings, err = inject.ParseSettings(raw)
@@ -119,7 +120,7 @@ func readManifest(file string, stdin io.Reader) ([]byte, error) {
 	}
 	raw, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s", file, fileProblem(err))
+		return nil, fmt.Errorf("%s: %s", file, fileProblem(err))
 	}
 	return raw, nil
 }

@@ -84,6 +84,9 @@ func (d document) rewrite(object any, changes []change) ([]byte, error) {
 	if err := yaml.Unmarshal(d.body, &root); err != nil {
 		return nil, fmt.Errorf("this is not valid YAML: %w", err)
 	}
+	if key := repeated(&root); key != nil {
+		return nil, fmt.Errorf("%s is given twice in one mapping, the second time on line %d: keep one", key.Value, d.line+key.Line-1)
+	}
 	if err := expand(&root); err != nil {
 		return nil, err
 	}
@@ -107,11 +110,33 @@ func (d document) rewrite(object any, changes []change) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if bytes.Contains(d.body, []byte("\r\n")) {
+		text = bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))
+	}
 	head := d.head
 	if len(head) == 3 { // the body began behind the marker
 		head = []byte("---\n")
 	}
 	return document{head: head, tail: d.tail}.with(text), nil
+}
+
+// repeated is a key that its mapping has twice, or nil.
+func repeated(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.MappingNode {
+		seen := map[string]bool{}
+		for i := 0; i < len(n.Content); i += 2 {
+			if key := n.Content[i]; seen[key.Value] {
+				return key
+			}
+			seen[n.Content[i].Value] = true
+		}
+	}
+	for _, c := range n.Content {
+		if key := repeated(c); key != nil {
+			return key
+		}
+	}
+	return nil
 }
 
 var errUnfaithful = errors.New("this YAML cannot be written again without changing what it says: convert it to JSON, or write it more simply")
@@ -123,7 +148,7 @@ func faithful(root *yaml.Node, object any, write func(*yaml.Node) ([]byte, error
 	if err != nil {
 		return errUnfaithful
 	}
-	asJSON, err := sigsyaml.YAMLToJSONStrict(text)
+	asJSON, err := sigsyaml.YAMLToJSON(text)
 	if err != nil {
 		return errUnfaithful
 	}

@@ -54,7 +54,7 @@ func (d document) inject(o Options) ([]byte, []Result, error) {
 	if d.blank() {
 		return d.text(), nil, nil
 	}
-	asJSON, err := sigsyaml.YAMLToJSONStrict(d.body)
+	asJSON, err := sigsyaml.YAMLToJSON(d.body)
 	if err != nil {
 		return nil, nil, fmt.Errorf("this is not valid YAML: %w", err)
 	}

@@ -159,8 +159,16 @@ func readUserID(text string) (*UserID, error) {
 	return &id, nil
 }
 
+// quantityForm has the forms that [resource.ParseQuantity] takes, but no numbers beyond reason: with an exponent of a few digits
+// more that would calculate for minutes.
+var quantityForm = regexp.MustCompile(`^[+-]?[0-9]{1,18}(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`)
+
 func readQuantity(text string) (resource.Quantity, error) {
-	q, err := resource.ParseQuantity(text)
+	var q resource.Quantity
+	err := errors.New("not of that form")
+	if quantityForm.MatchString(text) {
+		q, err = resource.ParseQuantity(text)
+	}
 	switch {
 	case err != nil:
 		return q, fmt.Errorf("is %q, which is not a quantity: write one such as 20m for CPU or 128Mi for memory", text)

@@ -143,10 +143,10 @@ func (k *Keeper) synchronize(ctx context.Context) error {
 		return err
 	}
 	now := time.Now()
-	held, foreign := k.rotation.read(secret.Data, now)
+	held := k.rotation.read(secret.Data, now)
 	k.observe(held, configurations, now)
 	if k.elector.leads() {
-		if held, err = k.advance(ctx, secret, held, configurations, now, foreign); err == nil {
+		if held, err = k.advance(ctx, secret, held, configurations, now); err == nil {
 			err = k.spread(ctx, held, configurations)
 		}
 	}
@@ -169,9 +169,7 @@ func (k *Keeper) observe(held certificates, configurations []*configuration, now
 }
 
 // advance does the step that is due, and writes the Secret, unless somebody else has since it was read.
-func (k *Keeper) advance(ctx context.Context, secret *corev1.Secret, held certificates, configurations []*configuration,
-	now time.Time, foreign []string,
-) (certificates, error) {
+func (k *Keeper) advance(ctx context.Context, secret *corev1.Secret, held certificates, configurations []*configuration, now time.Time) (certificates, error) {
 	settled := k.inPlace != nil && now.Sub(k.since) >= k.o.Settle
 	s := k.rotation.step(held, settled, now)
 	if s == stay {
@@ -181,8 +179,8 @@ func (k *Keeper) advance(ctx context.Context, secret *corev1.Secret, held certif
 	if err != nil {
 		return held, err
 	}
-	if len(foreign) > 0 {
-		k.o.Log.Warn("the Secret holds what cannot be used, and is replaced", zap.String("secret", k.o.Secret), zap.Strings("reasons", foreign))
+	if len(held.foreign) > 0 {
+		k.o.Log.Warn("the Secret holds what cannot be used, and is replaced", zap.String("secret", k.o.Secret), zap.Strings("reasons", held.foreign))
 	}
 	secret.Data = changed.write()
 	if _, err := k.o.Client.UpdateSecret(ctx, secret); err != nil {

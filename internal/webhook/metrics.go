@@ -45,7 +45,7 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		}),
 		rotations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "readthrough_webhook_certificate_steps_total",
-			Help: "Steps of rotations done by this replica: offer, promote, prune, and bundle for each caBundle written.",
+			Help: "Steps of rotations done by this replica: offer, promote, tidy, and bundle for each caBundle written.",
 		}, []string{"step"}),
 	}
 	registry.MustRegister(m.reviews, m.duration, m.apiErrors, m.expiry, m.trusted, m.leader, m.rotations)

@@ -30,6 +30,7 @@ const (
 type certificates struct {
 	current, next *pair // nil where there is none that can be used
 	bundle        []*x509.Certificate
+	foreign       []string // what else was read, and why it cannot be used
 }
 
 // rotation is how certificates follow each other.
@@ -42,9 +43,9 @@ type rotation struct {
 const maxKept = 4
 
 // read takes the certificates from the Secret's data. What is no certificate for our names, or not trusted by the bundle, is
-// left out; foreign says what that was, for the log.
-func (r rotation) read(data map[string][]byte, now time.Time) (c certificates, foreign []string) {
-	c.bundle = parseCertificates(data[bundleKey])
+// told as foreign.
+func (r rotation) read(data map[string][]byte, now time.Time) certificates {
+	c := certificates{bundle: parseCertificates(data[bundleKey])}
 	take := func(cert, key string) *pair {
 		if len(data[cert]) == 0 && len(data[key]) == 0 {
 			return nil
@@ -54,14 +55,14 @@ func (r rotation) read(data map[string][]byte, now time.Time) (c certificates, f
 			err = p.verify(c.bundle, r.names, now)
 		}
 		if err != nil {
-			foreign = append(foreign, cert+": "+err.Error())
+			c.foreign = append(c.foreign, cert+": "+err.Error())
 			return nil
 		}
 		return p
 	}
 	c.current = take(currentCert, currentKey)
 	c.next = take(nextCert, nextKey)
-	return c, foreign
+	return c
 }
 
 // write puts the certificates into the Secret's data, and takes everything else out.
@@ -83,7 +84,7 @@ const (
 	stay    step = "stay"
 	offer   step = "offer"   // a next certificate and its authority
 	promote step = "promote" // the next certificate to the current one
-	prune   step = "prune"   // what has expired out of the bundle
+	tidy    step = "tidy"    // away what has expired, and what cannot be used
 )
 
 // step decides. settled says that the bundle has been in place for long enough.
@@ -93,8 +94,8 @@ func (r rotation) step(c certificates, settled bool, now time.Time) step {
 		return promote
 	case c.next == nil && (c.current == nil || !now.Before(c.current.due())):
 		return offer
-	case slices.ContainsFunc(c.bundle, expired(now)):
-		return prune
+	case len(c.foreign) > 0 || slices.ContainsFunc(c.bundle, expired(now)):
+		return tidy
 	}
 	return stay
 }
@@ -107,8 +108,8 @@ func (r rotation) take(s step, c certificates, trusted []*x509.Certificate, now 
 	case promote:
 		// The bundle keeps the authority of the one before, which some replica may still serve, until the next rotation.
 		return certificates{current: c.next, bundle: c.bundle}, nil
-	case prune:
-		c.bundle = slices.DeleteFunc(slices.Clone(c.bundle), expired(now))
+	case tidy:
+		c.bundle, c.foreign = slices.DeleteFunc(slices.Clone(c.bundle), expired(now)), nil
 	}
 	return c, nil
 }

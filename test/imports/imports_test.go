@@ -70,6 +70,13 @@ var rules = append([]rule{
 		forbidden: []string{"github.com/redis/rueidis"},
 		reason:    "rueidis decodes replies and panics on protocol surprises: only upstream knows where it may be used, and relaying may not",
 	},
+	{
+		name:      "image",
+		importers: []string{module},
+		except:    []string{module + "cmd/image", module + "test"},
+		forbidden: []string{"github.com/google/go-containerregistry", "golang.org/x/crypto/x509roots"},
+		reason:    "what builds the image does not belong into the program, which every pod gets a copy of; its root certificates are a file of the image",
+	},
 }, betweenRooms()...)
 
 // betweenRooms forbids each room the others.
@@ -140,7 +147,7 @@ func TestImports(t *testing.T) {
 		packages = append(packages, p)
 		seen[p.ImportPath] = true
 	}
-	for _, want := range []string{module + "cmd/sidecar", module + "resp", module + "upstream", module + "origin", module + "internal/slot"} {
+	for _, want := range []string{module + "cmd/sidecar", module + "cmd/image", module + "resp", module + "upstream", module + "origin", module + "internal/slot"} {
 		if !seen[want] {
 			t.Errorf("%s is not among the packages found: the rules name packages that do not exist", want)
 		}
@@ -169,6 +176,8 @@ func TestRulesFindViolations(t *testing.T) {
 		{"readthrough/internal/inject", "github.com/spf13/cobra", "configuration"},
 		{"readthrough/cmd/sidecar", "github.com/jackc/pgx/v5/pgxpool", "PostgreSQL"},
 		{"readthrough/origin", "github.com/redis/rueidis", "typed Redis client"},
+		{"readthrough/cmd/sidecar", "github.com/google/go-containerregistry/pkg/name", "image"},
+		{"readthrough/internal/inject", "golang.org/x/crypto/x509roots/fallback", "image"},
 
 		{"readthrough/resp", "readthrough/internal/frame", ""},
 		{"readthrough/resp", "readthrough/respite", ""},
@@ -179,6 +188,7 @@ func TestRulesFindViolations(t *testing.T) {
 		{"readthrough/upstream", "github.com/redis/rueidis", ""},
 		{"readthrough/test/harness", "github.com/jackc/pgx/v5", ""},
 		{"readthrough/test/demo", "readthrough/test/harness", ""},
+		{"readthrough/cmd/image", "golang.org/x/crypto/x509roots/fallback/bundle", ""},
 	} {
 		got := violations([]pkg{{c.importer, []string{"fmt", c.imported}}}, rules)
 		switch {

@@ -41,21 +41,20 @@ func (p authenticationPair) answers(t testing.TB, addr string, in []byte) []byte
 		t.Fatal(err)
 	}
 	conn := c.(*net.TCPConn)
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(framingPatience))
 	framingSend(conn, in)
 	_ = conn.CloseWrite()
 	return authenticationID.ReplaceAll(framingRest(t, conn), nil)
 }
 
-// compare holds that both answer alike, and returns the answer.
-func (p authenticationPair) compare(t testing.TB, in []byte) []byte {
+// compare holds that both answer alike.
+func (p authenticationPair) compare(t testing.TB, in []byte) {
 	t.Helper()
 	want := p.answers(t, p.redis, in)
 	if got := p.answers(t, p.sidecar, in); !bytes.Equal(got, want) {
 		t.Fatalf("to %.300q\nRedis answers    %.2000q\nthe sidecar      %.2000q", in, want, got)
 	}
-	return want
 }
 
 // authenticationConversations are what clients say, command for command; \n is a blank in an argument.

@@ -61,8 +61,10 @@ func TestNothingReachesRedisBeforeALogin(t *testing.T) {
 	do(t, c, "RESET", "+RESET\r\n")
 
 	stats := redis.MustDo(t, "INFO", "commandstats").Str + redis.MustDo(t, "INFO", "errorstats").Str
-	own := []string{"cmdstat_config|resetstat", "cmdstat_cluster|", "cmdstat_command", "cmdstat_hello", "cmdstat_info", "cmdstat_ping", "cmdstat_client|", "cmdstat_role",
-		"errorstat_ERR:count=1"} // of CLUSTER, where there is none
+	own := []string{
+		"cmdstat_config|resetstat", "cmdstat_cluster|", "cmdstat_command", "cmdstat_hello", "cmdstat_info", "cmdstat_ping", "cmdstat_client|",
+		"cmdstat_role", "errorstat_ERR:count=1", // of CLUSTER, where there is none
+	}
 	for line := range strings.Lines(stats) {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue

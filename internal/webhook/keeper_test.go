@@ -1,0 +1,343 @@
+package webhook
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"readthrough/test/harness"
+	"readthrough/test/kubeapi"
+)
+
+// inWorld runs a test in which time costs nothing.
+func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(context.Background())
+		w := newWorld(t)
+		w.watch(ctx)
+		test(t, w)
+		w.endAll()
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// serial tells what a replica serves.
+func (r *replica) serial() string {
+	if p := r.served.Load(); p != nil {
+		return p.leaf.SerialNumber.Text(16)
+	}
+	return ""
+}
+
+func TestFirstStart(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.start("a", "injector"), w.start("b", "injector")
+		if _, err := a.GetCertificate(nil); err == nil {
+			t.Error("a certificate before there is one")
+		}
+		time.Sleep(2 * time.Second)
+		for _, r := range []*replica{a, b} {
+			if err := r.Ready(); err != nil {
+				t.Errorf("replica %s: %v", r.name, err)
+			}
+		}
+		if a.serial() == "" || a.serial() != b.serial() {
+			t.Errorf("serials %q and %q", a.serial(), b.serial())
+		}
+		if a.elector.leads() == b.elector.leads() {
+			t.Error("there is not one leader")
+		}
+		leaf := a.served.Load().leaf
+		for _, name := range []string{"readthrough", "readthrough.rt", "readthrough.rt.svc", "readthrough.rt.svc.cluster.local"} {
+			if err := leaf.VerifyHostname(name); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(testSettle + 2*pollInterval)
+		if data := w.secret(); len(data[currentCert]) == 0 || len(data[nextCert]) > 0 {
+			t.Error("what was offered is not the current certificate")
+		}
+	})
+}
+
+// TestRotations runs for four certificates' lives.
+func TestRotations(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.start("a", "injector"), w.start("b", "injector")
+		seen := map[string]bool{}
+		most := 0
+		for range 4 * int(testLifetime/time.Minute) {
+			time.Sleep(time.Minute)
+			if a.serial() != b.serial() {
+				time.Sleep(2 * pollInterval)
+				if a.serial() != b.serial() {
+					t.Errorf("replicas differ for longer than a poll: %s, %s", a.serial(), b.serial())
+				}
+			}
+			seen[a.serial()] = true
+			most = max(most, len(trusted(w.bundles()[:1]))/2) // of two webhooks
+		}
+		if len(seen) < 5 || len(seen) > 7 {
+			t.Errorf("%d certificates in four lives of which two thirds are used", len(seen))
+		}
+		if most != 2 {
+			t.Errorf("up to %d authorities are trusted, want 2", most)
+		}
+	})
+}
+
+// TestRotationsWithFaults has replicas crash between any two requests, requests fail before or after they are carried out, and
+// the API be slow, in many orders: what is served is trusted at every moment, and rotation goes on.
+func TestRotationsWithFaults(t *testing.T) {
+	seeds := uint64(3)
+	if harness.Long() {
+		seeds = 100
+	}
+	for seed := range seeds {
+		for name, leases := range map[string][]string{"one leader": {"injector", "injector"}, "two leaders": {"injector", "other"}} {
+			t.Run(name, func(t *testing.T) {
+				inWorld(t, func(t *testing.T, w *world) {
+					w.Put(t, strings.Replace(leasePath, "injector", "other", 1), coordinationv1.Lease{})
+					faults := newFaults(w, seed)
+					w.Before(faults.before)
+					ctx, cancel := context.WithCancel(context.Background())
+					var lives sync.WaitGroup
+					for i, replicaName := range []string{"a", "b"} {
+						lives.Go(func() { faults.live(ctx, replicaName, leases[i]) })
+					}
+					time.Sleep(3 * testLifetime)
+					cancel()
+					lives.Wait()
+
+					w.Before(nil)
+					before := parseCertificates(w.secret()[currentCert])
+					a := w.start("a", "injector")
+					time.Sleep(2*testSettle + leaseDuration + testLifetime)
+					if after := parseCertificates(w.secret()[currentCert]); len(after) == 0 || len(before) > 0 && before[0].Equal(after[0]) {
+						t.Errorf("seed %d: no rotation after the faults", seed)
+					}
+					if a.Ready() != nil || distrust(a.served.Load(), w.bundles(), a.rotation.names, time.Now()) != nil {
+						t.Errorf("seed %d: %v", seed, a.Ready())
+					}
+				})
+			})
+		}
+	}
+}
+
+// faults decides at random, by a seed.
+type faults struct {
+	w  *world
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func newFaults(w *world, seed uint64) *faults {
+	return &faults{w: w, r: rand.New(rand.NewPCG(seed, 1))}
+}
+
+func (f *faults) roll(n int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.r.IntN(n)
+}
+
+func (f *faults) before(r *http.Request) http.Handler {
+	time.Sleep(time.Duration(f.roll(300)) * time.Millisecond)
+	switch f.roll(40) {
+	case 0:
+		return kubeapi.Status(http.StatusInternalServerError, "etcd is gone")
+	case 1:
+		return kubeapi.Silence()
+	case 2: // carried out, but nobody is told
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			f.w.Before(nil)
+			f.w.ServeHTTP(discard{}, r)
+			f.w.Before(f.before)
+			kubeapi.Status(http.StatusGatewayTimeout, "no answer").ServeHTTP(w, r)
+		})
+	}
+	return nil
+}
+
+type discard struct{}
+
+func (discard) Header() http.Header         { return http.Header{} }
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+func (discard) WriteHeader(int)             {}
+
+// live has the replica run, crash or stop, and start again as another process.
+func (f *faults) live(ctx context.Context, name, lease string) {
+	for ctx.Err() == nil {
+		r := f.w.start(name, lease)
+		timer := time.NewTimer(time.Duration(f.roll(240_000)) * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if f.roll(2) == 0 {
+			r.crash()
+		}
+		f.w.end(r)
+	}
+}
+
+// TestEmptiedBundleIsPutBack has somebody apply the configuration as it is in the chart.
+func TestEmptiedBundleIsPutBack(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.start("a", "injector"), w.start("b", "injector")
+		time.Sleep(time.Minute)
+		serial := a.serial()
+		w.pauseWatch(true) // nobody is trusted for a moment, whatever we do
+		w.Put(t, mutatingPath, admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.MutatingWebhook, 3)})
+		time.Sleep(pollInterval * 5 / 4)
+		w.pauseWatch(false)
+		for _, r := range []*replica{a, b} {
+			if err := distrust(r.served.Load(), w.bundles(), r.rotation.names, time.Now()); err != nil {
+				t.Errorf("replica %s: %v", r.name, err)
+			}
+			if r.Ready() != nil || r.serial() != serial {
+				t.Errorf("replica %s: %v, serial %s, was %s", r.name, r.Ready(), r.serial(), serial)
+			}
+		}
+		if n := len(w.bundles()[0].bundles); n != 3 {
+			t.Errorf("%d webhooks", n)
+		}
+	})
+}
+
+// TestForeignSecretIsReplaced, while what is served stays until API servers trust something else.
+func TestForeignSecretIsReplaced(t *testing.T) {
+	for name, spoil := range map[string]func(data map[string][]byte){
+		"empty":        func(data map[string][]byte) { clear(data) },
+		"no key":       func(data map[string][]byte) { delete(data, currentKey) },
+		"not PEM":      func(data map[string][]byte) { data[currentCert], data[bundleKey] = []byte("x"), []byte("y") },
+		"no authority": func(data map[string][]byte) { delete(data, bundleKey) },
+		"foreign":      func(data map[string][]byte) { foreignPair(data, []string{"elsewhere"}) },
+		"foreign chain": func(data map[string][]byte) {
+			foreignPair(data, []string{"readthrough.rt.svc"})
+			delete(data, bundleKey)
+		},
+		"spoilt next": func(data map[string][]byte) { data[nextCert] = []byte("x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				a, b := w.start("a", "injector"), w.start("b", "injector")
+				time.Sleep(2 * testSettle)
+				old := a.serial()
+				data := w.secret()
+				spoil(data)
+				w.Put(t, secretPath, corev1.Secret{Data: data})
+				time.Sleep(testSettle / 2)
+				if a.serial() != old || b.serial() != old {
+					t.Error("another certificate is served before it can be trusted everywhere")
+				}
+				c := w.start("c", "injector")
+				c.exempt.Store(true) // it has nothing but what is offered, which API servers may not know yet
+				time.Sleep(2 * testSettle)
+				if current := parseCertificates(w.secret()[currentCert]); len(current) != 1 || len(w.secret()[nextCert]) > 0 {
+					t.Errorf("the Secret holds %q", slices.Sorted(maps.Keys(w.secret())))
+				}
+				for _, r := range []*replica{a, b, c} {
+					if r.serial() != a.serial() || r.Ready() != nil || name != "spoilt next" && r.serial() == old {
+						t.Errorf("replica %s: serial %s, %v", r.name, r.serial(), r.Ready())
+					}
+				}
+			})
+		})
+	}
+}
+
+// foreignPair puts a certificate of another authority in.
+func foreignPair(data map[string][]byte, names []string) {
+	p, authority, err := issue(names, time.Now(), testLifetime)
+	if err != nil {
+		panic(err)
+	}
+	data[currentCert], data[currentKey], data[bundleKey] = p.certPEM, p.keyPEM, encodeCertificates(authority)
+}
+
+// TestReplicaWithoutAPI goes on with what it has, past a whole rotation of the others.
+func TestReplicaWithoutAPI(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.start("a", "injector"), w.start("b", "injector")
+		time.Sleep(2 * testSettle)
+		old := b.serial()
+		w.Before(func(r *http.Request) http.Handler {
+			if r.UserAgent() == "b" {
+				return kubeapi.Status(http.StatusServiceUnavailable, "no API for b")
+			}
+			return nil
+		})
+		time.Sleep(testLifetime*2/3 + testSettle)
+		if a.serial() == old || b.serial() != old || b.Ready() != nil {
+			t.Errorf("a serves %s, b %s, before %s; b: %v", a.serial(), b.serial(), old, b.Ready())
+		}
+		w.Before(nil)
+		time.Sleep(3 * pollInterval)
+		if b.serial() != a.serial() {
+			t.Error("b has the API back, and serves another certificate than a")
+		}
+	})
+}
+
+func TestNotReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(w *world)
+		want   string
+	}{
+		"no API":            {func(w *world) { w.Before(func(*http.Request) http.Handler { return kubeapi.Status(503, "starting") }) }, "503: starting"},
+		"no configuration":  {func(w *world) { w.Delete(mutatingPath) }, "there is no MutatingWebhookConfiguration readthrough"},
+		"no Secret":         {func(w *world) { w.Delete(secretPath) }, "there is no Secret certificate in namespace rt"},
+		"no leader":         {func(w *world) { w.Delete(leasePath) }, "there is no certificate yet"},
+		"no right to write": {func(w *world) { w.Before(forbidWrites) }, "may not update secrets in namespace rt"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				c.damage(w)
+				r := w.start("a", "injector")
+				time.Sleep(5 * time.Second)
+				if err := r.Ready(); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("ready: %v, want %q", err, c.want)
+				}
+				w.endAll()
+			})
+		})
+	}
+}
+
+func forbidWrites(r *http.Request) http.Handler {
+	if r.Method != http.MethodGet && r.URL.Path != leasePath {
+		return kubeapi.Status(http.StatusForbidden, "RBAC")
+	}
+	return nil
+}
+
+// TestWithoutValidating has the chart's validation turned off.
+func TestWithoutValidating(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.Delete(validatingPath)
+		r := w.start("a", "injector")
+		time.Sleep(time.Second)
+		if err := r.Ready(); err != nil {
+			t.Error(err)
+		}
+		w.endAll()
+	})
+}

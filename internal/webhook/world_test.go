@@ -1,0 +1,255 @@
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"readthrough/internal/kube"
+	"readthrough/test/kubeapi"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	secretPath     = "/api/v1/namespaces/rt/secrets/certificate"
+	leasePath      = "/apis/coordination.k8s.io/v1/namespaces/rt/leases/injector"
+	mutatingPath   = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/readthrough"
+	validatingPath = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/readthrough"
+)
+
+// world is an API server with what the chart makes, and replicas. It is used within testing/synctest.
+type world struct {
+	*kubeapi.Server
+	t testing.TB
+
+	mu        sync.Mutex
+	replicas  map[string]*replica
+	unwatched bool
+}
+
+func (w *world) pauseWatch(paused bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unwatched = paused
+}
+
+// replica is one that runs.
+type replica struct {
+	*Keeper
+	name    string
+	crash   context.CancelFunc // from one moment to the next, without giving anything back
+	stop    context.CancelFunc
+	crashed context.Context
+	done    chan struct{}
+	exempt  atomic.Bool // from being watched
+}
+
+func newWorld(t testing.TB) *world {
+	w := &world{Server: kubeapi.New(), t: t, replicas: map[string]*replica{}}
+	w.Put(t, secretPath, corev1.Secret{Type: corev1.SecretTypeOpaque})
+	w.Put(t, leasePath, coordinationv1.Lease{})
+	w.Put(t, mutatingPath, admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.MutatingWebhook, 2)})
+	w.Put(t, validatingPath, admissionregistrationv1.ValidatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 1)})
+	return w
+}
+
+const (
+	testLifetime = 12 * time.Minute // replaced after eight
+	testSettle   = time.Minute
+)
+
+// start runs a replica, which takes part in the election by the named Lease.
+func (w *world) start(name, lease string) *replica {
+	r := &replica{name: name, done: make(chan struct{})}
+	r.crashed, r.crash = context.WithCancel(context.Background())
+	var ctx context.Context
+	ctx, r.stop = context.WithCancel(context.Background())
+	client, err := kube.New(kube.Config{URL: "http://api", UserAgent: name, Transport: crashing{r.crashed, w.RoundTripper()}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Keeper = NewKeeper(KeeperOptions{
+		Client: client, Namespace: "rt", Secret: "certificate", Lease: lease, Service: "readthrough", Configuration: "readthrough",
+		Identity: name, Lifetime: testLifetime, Settle: testSettle, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry()),
+	})
+	w.mu.Lock()
+	w.replicas[name] = r
+	w.mu.Unlock()
+	go func() {
+		defer close(r.done)
+		r.Run(ctx)
+	}()
+	return r
+}
+
+// end has the replica gone: stopped as Kubernetes stops it or, after crash, without a word to the API.
+func (w *world) end(r *replica) {
+	r.stop()
+	<-r.done
+	r.crash()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.replicas[r.name] == r {
+		delete(w.replicas, r.name)
+	}
+}
+
+func (w *world) endAll() {
+	w.mu.Lock()
+	var all []*replica
+	for _, r := range w.replicas {
+		all = append(all, r)
+	}
+	w.mu.Unlock()
+	for _, r := range all {
+		w.end(r)
+	}
+}
+
+// running lists the replicas that serve, and are watched.
+func (w *world) running() []*replica {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []*replica
+	if w.unwatched {
+		return nil
+	}
+	for _, r := range w.replicas {
+		if r.crashed.Err() == nil && !r.exempt.Load() {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// crashing carries requests until its process is gone.
+type crashing struct {
+	crashed context.Context
+	next    http.RoundTripper
+}
+
+func (c crashing) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.crashed.Err() != nil {
+		return nil, c.crashed.Err()
+	}
+	response, err := c.next.RoundTrip(r)
+	if c.crashed.Err() != nil { // what was asked may have been done
+		return nil, c.crashed.Err()
+	}
+	return response, err
+}
+
+// bundles are the caBundles of all webhooks, as the API has them.
+func (w *world) bundles() []*configuration {
+	var m admissionregistrationv1.MutatingWebhookConfiguration
+	var v admissionregistrationv1.ValidatingWebhookConfiguration
+	mutating, validating := &configuration{kind: "mutating"}, &configuration{kind: "validating"}
+	if !w.Get(w.t, mutatingPath, &m) || !w.Get(w.t, validatingPath, &v) {
+		w.t.Fatal("no configurations")
+	}
+	for _, c := range m.Webhooks {
+		mutating.bundles = append(mutating.bundles, c.ClientConfig.CABundle)
+	}
+	for _, c := range v.Webhooks {
+		validating.bundles = append(validating.bundles, c.ClientConfig.CABundle)
+	}
+	return []*configuration{mutating, validating}
+}
+
+// secret is what the Secret holds.
+func (w *world) secret() map[string][]byte {
+	var s corev1.Secret
+	if !w.Get(w.t, secretPath, &s) {
+		w.t.Fatal("no Secret")
+	}
+	return s.Data
+}
+
+// watch fails the test at the first moment at which an API server would not trust what a replica serves: one that has the
+// latest bundles, or one that has those of any moment within the time that changes have to settle. It looks after every write
+// and, as replicas change what they serve, every now and then.
+func (w *world) watch(ctx context.Context) {
+	type state struct {
+		all      []*configuration
+		replaced time.Time // zero for the latest
+	}
+	var mu sync.Mutex
+	states := []state{{all: w.bundles()}}
+	looked := map[string]string{} // what was seen of each replica, so that nothing is verified twice in a row
+	look := func(changed bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		now := time.Now()
+		if bundles := w.bundles; changed && !same(bundles(), states[len(states)-1].all) {
+			states[len(states)-1].replaced = now
+			states = append(states, state{all: bundles()})
+		}
+		states = slices.DeleteFunc(states, func(s state) bool { return !s.replaced.IsZero() && now.Sub(s.replaced) >= testSettle })
+		for _, r := range w.running() {
+			p := r.served.Load()
+			if p == nil {
+				continue
+			}
+			sight := fmt.Sprintf("%p %p %d", p, states[len(states)-1].all[0], now.Unix()/30)
+			if looked[r.name] == sight {
+				continue
+			}
+			looked[r.name] = sight
+			for _, s := range states {
+				if blank(s.all) {
+					continue // at the very beginning
+				}
+				if err := distrust(p, s.all, r.rotation.names, now); err != nil && !w.t.Failed() {
+					w.t.Errorf("at %s, replica %s, of %d states: %v", now.Format(time.TimeOnly), r.name, len(states), err)
+				}
+			}
+		}
+	}
+	w.After(func(_, path string) { look(path == mutatingPath || path == validatingPath) })
+	go func() {
+		ticker := time.NewTicker(300 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				look(false)
+			}
+		}
+	}()
+}
+
+func same(a, b []*configuration) bool {
+	return fmt.Sprintf("%q", bundlesOf(a)) == fmt.Sprintf("%q", bundlesOf(b))
+}
+
+func bundlesOf(all []*configuration) (list [][]byte) {
+	for _, c := range all {
+		list = append(list, c.bundles...)
+	}
+	return list
+}
+
+// blank reports whether some webhook has no bundle yet.
+func blank(all []*configuration) bool {
+	for _, b := range bundlesOf(all) {
+		if len(b) == 0 {
+			return true
+		}
+	}
+	return len(all) == 0
+}
