@@ -86,3 +86,31 @@ func TestLint(t *testing.T) {
 		})
 	}
 }
+
+// TestKubernetesTooOld sees that helm refuses a cluster on which the chart was never meant to be.
+func TestKubernetesTooOld(t *testing.T) {
+	_, err := release{values: []string{"testdata/cases/defaults/values.yaml"}, kubeVersion: "1.24.9"}.render(t)
+	if err == nil || !strings.Contains(err.Error(), "chart requires kubeVersion: >=1.25.0-0") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// TestPackage sees that a packaged chart has what it needs, and nothing of the repository beside.
+func TestPackage(t *testing.T) {
+	folder := t.TempDir()
+	if _, err := run(t, "", tool(t, "helm"), "package", filepath.Join(root, "charts/readthrough"), "--destination", folder); err != nil {
+		t.Fatal(err)
+	}
+	packages, err := filepath.Glob(filepath.Join(folder, "readthrough-*.tgz"))
+	if err != nil || len(packages) != 1 {
+		t.Fatalf("%v, %v", packages, err)
+	}
+	packed := release{chart: packages[0], values: []string{"testdata/cases/everything/values.yaml"}}.mustRender(t)
+	if packed != (release{values: []string{"testdata/cases/everything/values.yaml"}}).mustRender(t) {
+		t.Error("the packaged chart renders something else")
+	}
+	shown, err := run(t, "", tool(t, "helm"), "show", "readme", packages[0])
+	if err != nil || !strings.HasPrefix(shown, "# readthrough") {
+		t.Errorf("the README is not in the package: %q, %v", shown, err)
+	}
+}

@@ -140,6 +140,11 @@ func TestExample(t *testing.T) {
 	if template.Labels["readthrough/inject"] != "enabled" {
 		t.Error("the application does not ask for a sidecar")
 	}
+	for _, p := range pods(objects) {
+		if p.owner != "Deployment shop" && p.labels["readthrough/inject"] != "disabled" {
+			t.Errorf("%s would get a sidecar of its own by `sidecar inject`", p.owner)
+		}
+	}
 	for _, c := range template.Spec.Containers {
 		for _, secret := range []string{"postgres", "redis-cluster"} {
 			if text := strings.Join(c.Command, " "); strings.Contains(text, secret) {

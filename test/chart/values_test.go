@@ -286,3 +286,35 @@ func TestReadme(t *testing.T) {
 		t.Errorf("the README has\n%v\nand values.yaml\n%v", documented, want)
 	}
 }
+
+// TestDocumentsNameValues sees that every value that a document speaks of is one.
+func TestDocumentsNameValues(t *testing.T) {
+	known := map[string]bool{}
+	for _, path := range leaves(defaults(t), "") {
+		for at := path; ; {
+			known[at] = true
+			i := strings.LastIndexByte(at, '.')
+			if i < 0 {
+				break
+			}
+			at = at[:i]
+		}
+	}
+	mention := regexp.MustCompile("`((?:image|sidecar|injector|gateway|podMonitor|serviceMonitor)(?:\\.[a-zA-Z]+)+)[`:=]")
+	mentions := 0
+	for _, document := range []string{"README.md", "docs/kubernetes.md", "charts/readthrough/README.md.gotmpl", "charts/readthrough/values.yaml"} {
+		raw, err := os.ReadFile(filepath.Join(root, document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range mention.FindAllStringSubmatch(string(raw), -1) {
+			mentions++
+			if !known[found[1]] {
+				t.Errorf("%s speaks of %s, which is no value of the chart", document, found[1])
+			}
+		}
+	}
+	if mentions == 0 {
+		t.Error("no document speaks of any value: the test looks for the wrong thing")
+	}
+}
