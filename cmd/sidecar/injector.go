@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,6 +103,9 @@ func (i *injector) serve(handler http.Handler, registry *prometheus.Registry, si
 	defer func() {
 		if errors.As(err, new(killedError)) {
 			stop()
+			for _, s := range servers {
+				_ = s.server.Close() // nobody waits
+			}
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
@@ -167,7 +171,11 @@ func (o webhookOptions) readSettings() (*inject.Settings, error) {
 		}
 	}
 	if o.image != "" {
-		settings.Image = inject.Image(o.image)
+		named, err := inject.ParseSettings([]byte("image: " + strconv.Quote(o.image)))
+		if err != nil {
+			return nil, fmt.Errorf("--image: %w", err)
+		}
+		settings.Image = named.Image
 	}
 	if settings.Image == "" {
 		return nil, errors.New("the sidecar's image is not known: name it by --image, or as image in the file of --settings")

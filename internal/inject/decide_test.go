@@ -3,6 +3,7 @@ package inject
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -38,13 +39,16 @@ func testOptions(t testing.TB) Options {
 	return Options{Settings: settings, Native: true, Version: testVersion}
 }
 
-// TestCases goes through testdata/cases. Each has a pod.yaml, and may have settings.yaml (as the chart's) and options.yaml.
+// TestCases goes through testdata/cases, and testdata/fragments, whose pods no server of today would take: a template without
+// a name, and fields of a Kubernetes to come. Each has a pod.yaml, and may have settings.yaml (as the chart's) and options.yaml.
 // What is wanted stands beside them: outcome.txt in words, and for pods that are changed patch.json and injected.yaml.
 func TestCases(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/cases/*")
-	if err != nil || len(dirs) < 40 {
-		t.Fatalf("%d cases were found, %v", len(dirs), err)
+	fragments, err2 := filepath.Glob("testdata/fragments/*")
+	if err = errors.Join(err, err2); err != nil || len(dirs) < 40 || len(fragments) == 0 {
+		t.Fatalf("%d cases were found, and %d fragments, %v", len(dirs), len(fragments), err)
 	}
+	dirs = append(dirs, fragments...)
 	for _, dir := range dirs {
 		t.Run(filepath.Base(dir), func(t *testing.T) { testCase(t, dir) })
 	}

@@ -58,7 +58,7 @@ func FuzzAnnotation(f *testing.F) {
 
 // FuzzManifest holds of any text what [checkManifest] does.
 func FuzzManifest(f *testing.F) {
-	for _, pattern := range []string{"testdata/manifests/*/in.yaml", "testdata/cases/*/pod.yaml"} {
+	for _, pattern := range []string{"testdata/manifests/*/in.yaml", "testdata/*/*/pod.yaml"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil || len(paths) == 0 {
 			f.Fatalf("%s: %d files, %v", pattern, len(paths), err)

@@ -127,9 +127,9 @@ func TestManifestMistakes(t *testing.T) {
 	}
 }
 
-// TestManifestCases does to the pods of testdata/cases what the webhook does.
+// TestManifestCases does to the pods of [TestCases] what the webhook does.
 func TestManifestCases(t *testing.T) {
-	pods, err := filepath.Glob("testdata/cases/*/pod.yaml")
+	pods, err := filepath.Glob("testdata/*/*/pod.yaml")
 	if err != nil || len(pods) < 40 {
 		t.Fatalf("%d pods were found, %v", len(pods), err)
 	}
