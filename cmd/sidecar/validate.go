@@ -86,8 +86,8 @@ func (c *Config) validateUpstream(d *document) {
 	named, proven := !u.Username.IsZero() || u.UsernameFile != "", !u.Password.IsZero() || u.PasswordFile != ""
 	if named && !proven && !d.wrong("upstream.password") && !d.wrong("upstream.passwordFile") {
 		// Where the file will be used, a variable may name it, as it does in a pod with the setting redisSecret.
-		d.add(Problem{Path: "upstream.username", Unset: true,
-			Message: "has no password: add password: ${VAR} or passwordFile, or set READTHROUGH_UPSTREAM_PASSWORD_FILE"})
+		message := "has no password: add password: ${VAR} or passwordFile, or set READTHROUGH_UPSTREAM_PASSWORD_FILE"
+		d.add(Problem{Path: "upstream.username", Message: message, Unset: true})
 	}
 	if u.Database < 0 {
 		d.problem("upstream.database", "%d is negative: write 0 or more", u.Database)

@@ -48,8 +48,8 @@ func TestConfigurations(t *testing.T) {
 	})
 }
 
-// TestGatewayStarts runs the program as the gateway's container does: with its arguments and variables, other ports, and files where the
-// volumes would be.
+// TestGatewayStarts runs the program with the variables of the gateway's container, but for addresses, and files where the volumes would
+// be. Nobody is served who has not authenticated.
 func TestGatewayStarts(t *testing.T) {
 	objects := decode(t, kustomize(t, manifests("gateway")))
 	container := named[*appsv1.Deployment](t, objects, "readthrough-gateway").Spec.Template.Spec.Containers[0]
@@ -70,10 +70,13 @@ func TestGatewayStarts(t *testing.T) {
 			o.Env = append(o.Env, e.Name+"="+e.Value)
 		}
 	}
-	o.Listen = "0.0.0.0:0" // beyond loopback, which only required authentication allows
-	s, err := harness.StartSidecar(t.Context(), o)
+	s := harness.NewSidecar(t, o)
+	c, err := harness.Dial(t.Context(), s.Addr(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Kill() })
+	defer c.Close()
+	if reply, err := c.Do("GET", "usr:profile:42"); err != nil || !strings.HasPrefix(string(reply), "-NOAUTH ") {
+		t.Errorf("a client that has not authenticated gets %q, %v", reply, err)
+	}
 }

@@ -11,7 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"readthrough/test/harness"
 )
+
+func TestMain(m *testing.M) { harness.Main(m) }
 
 var update = flag.Bool("update", false, "rewrite the goldens, the chart's README and manifests/")
 

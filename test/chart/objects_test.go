@@ -128,13 +128,12 @@ func only[T object](t testing.TB, objects []object) T {
 // named is the object of its type with this name.
 func named[T object](t testing.TB, objects []object, name string) T {
 	t.Helper()
-	for _, o := range of[T](objects) {
-		if o.GetName() == name {
-			return o
-		}
+	all := of[T](objects)
+	i := slices.IndexFunc(all, func(o T) bool { return o.GetName() == name })
+	if i < 0 {
+		t.Fatalf("no %T %s", *new(T), name)
 	}
-	t.Fatalf("no %T %s", *new(T), name)
-	panic("unreachable")
+	return all[i]
 }
 
 // forEachCase checks something about the objects of every case, and of the manifests.

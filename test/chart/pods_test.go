@@ -7,11 +7,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-
-	networkingv1 "k8s.io/api/networking/v1"
 )
 
 // pod is a pod that objects ask for, with who asks.
@@ -134,7 +133,7 @@ func TestSelectors(t *testing.T) {
 			}
 			return found
 		}
-		of2 := func(by string, selector *metav1.LabelSelector) []pod {
+		selectedBy := func(by string, selector *metav1.LabelSelector) []pod {
 			s, err := metav1.LabelSelectorAsSelector(selector)
 			if err != nil {
 				t.Fatalf("%s: %v", by, err)
@@ -154,13 +153,13 @@ func TestSelectors(t *testing.T) {
 		for _, o := range objects {
 			switch o := o.(type) {
 			case *appsv1.Deployment:
-				for _, p := range of2("Deployment "+o.Name, o.Spec.Selector) {
+				for _, p := range selectedBy("Deployment "+o.Name, o.Spec.Selector) {
 					if p.owner != "Deployment "+o.Name {
 						t.Errorf("Deployment %s selects %s", o.Name, p.owner)
 					}
 				}
 			case *policyv1.PodDisruptionBudget:
-				of2("PodDisruptionBudget "+o.Name, o.Spec.Selector)
+				selectedBy("PodDisruptionBudget "+o.Name, o.Spec.Selector)
 			case *corev1.Service:
 				for _, p := range selected("Service "+o.Name, labels.SelectorFromSet(o.Spec.Selector)) {
 					for _, port := range o.Spec.Ports {
@@ -170,7 +169,7 @@ func TestSelectors(t *testing.T) {
 					}
 				}
 			case *networkingv1.NetworkPolicy:
-				for _, p := range of2("NetworkPolicy "+o.Name, &o.Spec.PodSelector) {
+				for _, p := range selectedBy("NetworkPolicy "+o.Name, &o.Spec.PodSelector) {
 					for _, rule := range o.Spec.Ingress {
 						for _, port := range rule.Ports {
 							if !hasPort(p, port.Port.StrVal) {

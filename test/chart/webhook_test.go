@@ -20,13 +20,12 @@ import (
 // injectorContainer is the injector's.
 func injectorContainer(t testing.TB, objects []object) corev1.Container {
 	t.Helper()
-	for _, d := range of[*appsv1.Deployment](objects) {
-		if d.Labels["app.kubernetes.io/component"] == "injector" {
-			return d.Spec.Template.Spec.Containers[0]
-		}
+	all := of[*appsv1.Deployment](objects)
+	i := slices.IndexFunc(all, func(d *appsv1.Deployment) bool { return d.Labels["app.kubernetes.io/component"] == "injector" })
+	if i < 0 {
+		t.Fatal("no injector")
 	}
-	t.Fatal("no injector")
-	panic("unreachable")
+	return all[i].Spec.Template.Spec.Containers[0]
 }
 
 // injectorFlags are its flags.
