@@ -47,6 +47,7 @@ type Keeper struct {
 	rotation rotation
 	elector  *elector
 	kick     chan struct{} // there is something to do
+	now      func() time.Time
 
 	served  atomic.Pointer[pair]
 	pending atomic.Pointer[string] // why no certificate has been trusted so far; nil once one was
@@ -68,7 +69,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 			},
 			lifetime: o.Lifetime,
 		},
-		kick: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), now: time.Now,
 	}
 	k.elector = &elector{
 		client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, log: o.Log, metrics: o.Metrics,
@@ -142,7 +143,7 @@ func (k *Keeper) synchronize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := k.now()
 	held := k.rotation.read(secret.Data, now)
 	k.observe(held, configurations, now)
 	if k.elector.leads() {
