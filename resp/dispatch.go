@@ -15,6 +15,10 @@ import (
 // session has to wait, and then sees the command again.
 func (s *session) command(large bool) bool {
 	info := s.front.find(&s.commands)
+	if s.commands.Unauthenticated && !s.mayComeFirst(info) {
+		s.latest = info
+		return s.refuseUnauthenticated(info, large)
+	}
 	if info == nil && s.learns() {
 		return false
 	}

@@ -43,6 +43,7 @@ type front struct {
 	intercept   []string        // names of commands that read through
 	intercepted []*command.Info // the same in the table
 	failOpen    bool
+	requireAuth bool
 	refreshes   bool // the resolver wants to hear of hits, as of this turn
 
 	splits bool // commands whose keys are of several slots
@@ -93,7 +94,8 @@ func (f *front) open(fd int, id int64) {
 		f.server.clients.Add(-1)
 		return
 	}
-	s := &session{front: f, id: id, began: f.loop.Now(), active: f.loop.Now()}
+	now := f.loop.Now()
+	s := &session{front: f, id: id, began: now, active: now, unauthenticated: now}
 	s.owner.Kill = s.kill
 	conn, err := f.loop.Add(fd, s)
 	if err != nil {

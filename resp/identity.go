@@ -46,11 +46,21 @@ func (s *session) move(id relay.Identity) error {
 // errSubscribed is the answer to what would change the connections of a session to which Redis sends by itself.
 const errSubscribed = relay.Error("ERR user, protocol and database cannot change while there are subscriptions, or MONITOR: end them first")
 
-// check has Redis itself judge an identity, since only it knows its users, and moves the session to it. Then then answers.
-func (s *session) check(info *command.Info, as, id relay.Identity, then func() []byte) {
+// logIn has Redis judge a client's own user and password, and moves the session to that user. Then then answers.
+func (s *session) logIn(info *command.Info, id relay.Identity, then func() []byte) {
+	f := s.front
+	s.check(info, f.asked(id), id, f.loggedIn, then)
+}
+
+// check has Redis itself judge an identity, since only it knows its users, and moves the session to it. judged is told of its word, and says
+// what to make of it; nil: nobody is. Then then answers.
+func (s *session) check(info *command.Info, as, id relay.Identity, judged func(error) error, then func() []byte) {
 	p := s.front.take(s, info)
 	s.paused = forWork
 	s.front.side.Authenticate(as, func(err error) {
+		if judged != nil {
+			err = judged(err)
+		}
 		switch {
 		case s.gone:
 		case err != nil:
@@ -152,14 +162,8 @@ func (s *session) auth(info *command.Info, args [][]byte) bool {
 	if len(args) == 3 {
 		id.User = string(args[1])
 	}
-	s.check(info, asked(id), id, okReply)
+	s.logIn(info, id, okReply)
 	return true
-}
-
-// asked is the identity with which a password is checked: over RESP2, where AUTH without a user means what it says.
-func asked(id relay.Identity) relay.Identity {
-	id.Protocol, id.Database = 2, 0
-	return id
 }
 
 // selectDatabase implements SELECT index.
@@ -182,7 +186,7 @@ func (s *session) selectDatabase(info *command.Info, args [][]byte) bool {
 	if id == s.identity {
 		return s.ok(info)
 	}
-	s.check(info, id, id, okReply)
+	s.check(info, id, id, nil, okReply)
 	return true
 }
 
@@ -224,8 +228,11 @@ func (s *session) hello(info *command.Info, args [][]byte) bool {
 		return s.greeting()
 	}
 	if authenticates {
-		s.check(info, asked(id), id, done)
+		s.logIn(info, id, done)
 		return true
+	}
+	if s.mustAuthenticate() {
+		return s.error(info, helloFirst(s.front.side.Server().Version))
 	}
 	s.adopt(s.front.take(s, info), id, done)
 	return true

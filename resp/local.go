@@ -103,9 +103,12 @@ func (s *session) reset(info *command.Info, _ [][]byte) bool {
 	}
 	s.endMonitor()
 	s.tracking.end()
-	s.settings, s.tracking, s.wrote, s.silenced, s.skips = nil, nil, nil, false, false
+	s.settings, s.tracking, s.wrote, s.silenced = nil, nil, nil, false
 	if s.transaction != nil {
 		s.transaction.over(false)
+	}
+	if s.identity.Own {
+		s.unauthenticated = s.front.loop.Now()
 	}
 	if err := s.use(s.front.identity()); err != nil {
 		return s.error(info, err.Error())

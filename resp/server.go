@@ -3,6 +3,7 @@
 package resp
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -31,6 +32,10 @@ type Options struct {
 	Database  int
 	// FailOpen has it also answer them, for clients without a user of their own, when Redis does not.
 	FailOpen bool
+	// RequireAuth has clients authenticate before anything else, as a Redis does whose user default has a password. AuthTimeout is how
+	// long they may take; 0: DefaultAuthTimeout.
+	RequireAuth bool
+	AuthTimeout time.Duration
 	// CrossSlot has Redis refuse MGET, DEL and the like over keys of several slots, instead of splitting them.
 	CrossSlot bool
 	// Deny names commands, or subcommands such as config|set, that are refused.
@@ -50,6 +55,7 @@ type Server struct {
 	nodeID      string // that the sidecar has as a cluster's one node
 	ids         atomic.Int64
 	clients     atomic.Int64
+	authTimeout time.Duration
 	voidRefused sync.Once      // said in the log
 	ending      sync.Once      // has the fronts end
 	ended       sync.WaitGroup // fronts whose sessions have not all left
@@ -60,7 +66,7 @@ const firstID = 1 << 40
 
 // New begins to accept clients. They are served once the loops run.
 func New(opts Options) *Server {
-	s := &Server{log: opts.Logger, listeners: opts.Listeners}
+	s := &Server{log: opts.Logger, listeners: opts.Listeners, authTimeout: cmp.Or(opts.AuthTimeout, DefaultAuthTimeout)}
 	s.seldom = opts.Logger.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(core, time.Minute, 1, 0)
 	}))
@@ -70,7 +76,8 @@ func New(opts Options) *Server {
 		f := &front{
 			server: s, loop: l, side: opts.Upstreams[i], resolver: opts.Resolver, database: opts.Database, splits: !opts.CrossSlot, log: opts.Logger,
 			advertiseUpstream: opts.AdvertiseUpstream, denials: newDenials(opts.Deny), failOpen: opts.FailOpen && opts.Resolver != nil,
-			sessions: map[*session]struct{}{}, apart: map[string]bool{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
+			requireAuth: opts.RequireAuth,
+			sessions:    map[*session]struct{}{}, apart: map[string]bool{}, limit: maxHeld / len(opts.Loops), allowed: &ample,
 		}
 		if f.resolver != nil {
 			f.intercept = opts.Intercept
@@ -79,6 +86,9 @@ func New(opts Options) *Server {
 		l.EachTurn(f.relieve)
 		l.EachTurn(f.followMasters)
 		f.renew(f.side.Table())
+		if f.requireAuth {
+			l.Post(f.expire)
+		}
 		s.fronts = append(s.fronts, f)
 	}
 	for _, l := range s.listeners {

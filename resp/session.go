@@ -40,6 +40,8 @@ type session struct {
 
 	began, active time.Time // of the first and the latest input
 	latest        *command.Info
+	// unauthenticated is since when the session has the configured user's identity: it matters where clients must authenticate.
+	unauthenticated time.Time
 
 	commands frame.Commands
 	located  *int // the slot of the command being read, where only Redis can tell; nil while it has not, or need not
@@ -123,6 +125,7 @@ func (s *session) read(b []byte) (used int) {
 			}
 			continue
 		}
+		s.commands.Unauthenticated = s.mustAuthenticate()
 		n, status, err := s.commands.Next(unread)
 		if err != nil {
 			s.refuse(err)
@@ -186,7 +189,7 @@ func (s *session) quiet() bool {
 
 // ready tells whether the session takes more of what is for its client.
 func (s *session) ready() bool {
-	if s.gone || s.conn.Buffered()+s.buffered < s.front.allowed.replies { // of one that is gone nobody would say when it takes more
+	if s.gone || s.conn.Buffered()+s.buffered < s.allowedReplies() { // of one that is gone nobody would say when it takes more
 		return true
 	}
 	s.awaitReading()
@@ -206,7 +209,7 @@ func (s *session) readyFor(p *place) bool {
 
 // takes tells whether the session writes more to its client.
 func (s *session) takes() bool {
-	if s.gone || s.conn.Buffered() < s.front.allowed.replies {
+	if s.gone || s.conn.Buffered() < s.allowedReplies() {
 		return true
 	}
 	s.awaitReading()
@@ -216,7 +219,7 @@ func (s *session) takes() bool {
 // awaitReading has Drained called when the client has read most of what it was sent. Where it has already, what else is buffered
 // waits for a reply before it, which will see to it.
 func (s *session) awaitReading() {
-	if low := s.front.allowed.replies / 16; s.conn.Buffered() > low {
+	if low := s.allowedReplies() / 16; s.conn.Buffered() > low {
 		s.conn.NotifyBelow(low)
 	}
 }

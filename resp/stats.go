@@ -22,7 +22,11 @@ type Stats struct {
 	Killed         uint64 // sessions ended by the sidecar
 	ProtocolErrors uint64
 	VoidsRefused   uint64 // leases that the configured user may not remove
-	Clients        int
+	Logins         uint64 // by AUTH and HELLO
+	LoginsFailed   uint64 // that Redis has refused, or could not be asked about
+	// Unauthenticated counts commands that were refused since they came before a login.
+	Unauthenticated uint64
+	Clients         int
 }
 
 // Add adds other's figures.
@@ -41,6 +45,9 @@ func (s *Stats) Add(other Stats) {
 	s.Killed += other.Killed
 	s.ProtocolErrors += other.ProtocolErrors
 	s.VoidsRefused += other.VoidsRefused
+	s.Logins += other.Logins
+	s.LoginsFailed += other.LoginsFailed
+	s.Unauthenticated += other.Unauthenticated
 	s.Clients += other.Clients
 }
 

@@ -25,6 +25,8 @@ const (
 	// password: guessing one must not keep others from connecting.
 	maxDials  = 16
 	maxLogins = 4
+	// maxLoginsWaiting bounds, for each loop, the checks that wait for their turn: there may be any number of guesses.
+	maxLoginsWaiting = 1024
 )
 
 // Stats counts what happened on a loop's connections to Redis since it started; Wires and Lanes are what is now.
@@ -68,6 +70,7 @@ type Side struct {
 	lanes    map[relay.Identity]*lane // shared ones
 	owned    map[*lane]struct{}       // those of one session
 	since    time.Time                // no node has been known since
+	logins   int                      // checks of a client's password under way
 	stats    Stats
 }
 
@@ -250,6 +253,8 @@ func (s *Side) take(fd int, h loop.Handler, unwanted bool) (*loop.Conn, bool) {
 	return conn, true
 }
 
+const errLogins = relay.Error("UPSTREAMBUSY too many clients log in at once: try again")
+
 // Authenticate checks a client's own user and password by connecting with them, and calls done on the loop with nil, or with
 // the error to answer.
 func (s *Side) Authenticate(id relay.Identity, done func(err error)) {
@@ -259,6 +264,11 @@ func (s *Side) Authenticate(id relay.Identity, done func(err error)) {
 		done(cause)
 		return
 	}
+	if s.logins == maxLoginsWaiting {
+		done(errLogins)
+		return
+	}
+	s.logins++
 	addr := s.view.nodes[n]
 	s.up.run(func(ctx context.Context) {
 		err := s.up.logins.Acquire(ctx, 1)
@@ -270,6 +280,7 @@ func (s *Side) Authenticate(id relay.Identity, done func(err error)) {
 			}
 		}
 		s.loop.Post(func() {
+			s.logins--
 			if refused, ok := errors.AsType[refusal](err); ok {
 				done(relay.Error(refused))
 			} else if err != nil {

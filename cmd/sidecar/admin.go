@@ -38,6 +38,9 @@ type health struct {
 
 	// live returns an error when the program hangs and only a restart helps.
 	live func(ctx context.Context) error
+	// configuration tells the state of the configuration; nil: it is in use as it was loaded. Nor does it fail a probe: the last good one
+	// serves as well as before.
+	configuration func() []remark
 	// checks tell the state of what we depend on. They show under ?verbose and never fail a probe: a readiness that
 	// depends on Redis would take every pod out of its Service when Redis blinks.
 	checks []healthCheck
@@ -47,6 +50,13 @@ type health struct {
 type healthCheck struct {
 	name  string
 	state func(ctx context.Context) error // nil: as it should be
+}
+
+// remark is a line of ?verbose.
+type remark struct {
+	name string
+	ok   bool
+	text string
 }
 
 func (h *health) enter(p phase) { h.phase.Store(int32(p)) }
@@ -109,26 +119,32 @@ func (h *health) serveReady(w http.ResponseWriter, r *http.Request) {
 func (h *health) verbose(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
-	var b strings.Builder
-	mark := func(name string, ok bool, note string) {
-		sign := "[-]"
-		if ok {
-			sign = "[+]"
-		}
-		fmt.Fprintf(&b, "%s %s: %s\n", sign, name, note)
+	remarks := []remark{{"configuration", true, "loaded"}}
+	if h.configuration != nil {
+		remarks = h.configuration()
 	}
 	p := h.current()
-	mark("configuration", true, "loaded")
-	mark("listener", p != starting, p.String())
+	remarks = append(remarks, remark{"listener", p != starting, p.String()})
 	for _, c := range h.checks {
+		r := remark{c.name, true, "ok"}
 		if err := c.state(ctx); err != nil {
-			mark(c.name, false, err.Error()+" (does not count for readiness)")
-			continue
+			r = remark{c.name, false, err.Error() + uncounted}
 		}
-		mark(c.name, true, "ok")
+		remarks = append(remarks, r)
+	}
+	var b strings.Builder
+	for _, r := range remarks {
+		sign := "[-]"
+		if r.ok {
+			sign = "[+]"
+		}
+		fmt.Fprintf(&b, "%s %s: %s\n", sign, r.name, r.text)
 	}
 	return b.String()
 }
+
+// uncounted ends a remark on what is not as it should be.
+const uncounted = " (does not count for readiness)"
 
 func answer(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

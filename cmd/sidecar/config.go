@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/viper"
@@ -29,6 +28,8 @@ type Config struct {
 
 	Upstream             UpstreamConfig `mapstructure:"upstream"`
 	AllowUnauthenticated bool           `mapstructure:"allowUnauthenticated" default:"false"`
+	// RequireAuth has clients authenticate as users of Redis before anything else.
+	RequireAuth bool `mapstructure:"requireAuth" default:"false"`
 
 	// CrossSlot is what becomes of MGET, DEL and the like over keys of several slots: they are split, or an error as in Redis.
 	CrossSlot string `mapstructure:"crossSlot" default:"split" oneof:"split|error"`
@@ -148,7 +149,7 @@ var expands = map[string]bool{"listen": true, "admin": true, "debug": true, "ups
 // everything that is wrong, not only the first thing; the Config that comes with it then holds what could be read and
 // must not be served.
 func LoadConfig(path string) (*Config, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := readMounted(path)
 	if err != nil {
 		return &Config{}, &ConfigError{File: path, Problems: []Problem{{Message: fileProblem(err)}}}
 	}

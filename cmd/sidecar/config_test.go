@@ -70,9 +70,9 @@ func TestMissingFile(t *testing.T) {
 func TestSampleLoads(t *testing.T) {
 	sample := readFile(t, "testdata/sample.yaml")
 	for name, content := range map[string]string{
-		"testdata/sample.yaml":     sample,
-		"manifests/configmap.yaml": configMapData(t, "../../manifests/configmap.yaml"),
-		"README.md":                readmeSample(t, "../../README.md"),
+		"testdata/sample.yaml":             sample,
+		"manifests/example/configmap.yaml": configMapData(t, "../../manifests/example/configmap.yaml"),
+		"README.md":                        readmeSample(t, "../../README.md"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("ORIGIN_URL", "postgres://app@db/shop")
@@ -224,6 +224,26 @@ upstream: {addresses: ["redis:6379"], password: "${REDIS_PASSWORD}"}
 	}
 	if password, err := c.Upstream.Password.Read(t.Context()); err != nil || password != "from a file" {
 		t.Errorf("password %q, %v", password, err)
+	}
+}
+
+// TestRequireAuthMayListenAnywhere holds that clients who authenticate may come from elsewhere, also where a variable says so, as a Deployment
+// does that shares the file with sidecars.
+func TestRequireAuthMayListenAnywhere(t *testing.T) {
+	const file = "apiVersion: readthrough/v1\nupstream: {addresses: [\"redis:6379\"]}\n"
+	for _, more := range []string{"requireAuth: true", "allowUnauthenticated: true", "requireAuth: true\nallowUnauthenticated: true"} {
+		if _, err := ParseConfig("c.yaml", []byte(file+"listen: \":6380\"\n"+more)); err != nil {
+			t.Errorf("%s: %v", more, err)
+		}
+	}
+	t.Setenv("READTHROUGH_LISTEN", ":6380")
+	if _, err := ParseConfig("c.yaml", []byte(file)); err == nil || !strings.Contains(err.Error(), "READTHROUGH_LISTEN: listen: :6380 is reachable from outside the pod") {
+		t.Errorf("without authentication: %v", err)
+	}
+	t.Setenv("READTHROUGH_REQUIRE_AUTH", "true")
+	c, err := ParseConfig("c.yaml", []byte(file))
+	if err != nil || !c.RequireAuth {
+		t.Errorf("%+v, %v", c.RequireAuth, err)
 	}
 }
 

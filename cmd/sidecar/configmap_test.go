@@ -12,7 +12,7 @@ import (
 // TestJudgeSaysWhatCheckSays compares both over every bad configuration. Those whose mistake shows only where
 // variables are set are good where nothing but the file is known.
 func TestJudgeSaysWhatCheckSays(t *testing.T) {
-	elsewhere := []string{"environment.yaml", "secret-file-missing.yaml", "secret-twice.yaml", "variable-file-missing.yaml", "variable-unset.yaml"}
+	elsewhere := []string{"environment.yaml", "secret-file-missing.yaml", "secret-twice.yaml", "username-alone.yaml", "variable-file-missing.yaml", "variable-unset.yaml"}
 	entries, err := os.ReadDir("testdata/bad")
 	if err != nil || len(entries) == 0 {
 		t.Fatalf("%d bad configurations, %v", len(entries), err)

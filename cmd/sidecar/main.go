@@ -53,12 +53,12 @@ func rootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{errors.New("name a command: run, check, explain, probe, webhook or version (--help tells more)")}
+			return usageError{errors.New("name a command: run, check, explain, probe, inject, webhook or version (--help tells more)")}
 		},
 	}
 	root.SetOut(os.Stdout)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), checkCommand(), explainCommand(), probeCommand(), webhookCommand(), versionCommand())
+	root.AddCommand(runCommand(), checkCommand(), explainCommand(), probeCommand(), versionCommand(), injectCommand(), webhookCommand())
 	for _, c := range append(root.Commands(), root) {
 		c.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 			return usageError{fmt.Errorf("%w (%s --help tells more)", err, c.CommandPath())}

@@ -102,6 +102,8 @@ var (
 	acceptedFigure     = counted("readthrough_clients_accepted_total", "Clients accepted.")
 	killedFigure       = counted("readthrough_clients_killed_total", "Clients closed by the sidecar.")
 	protocolFigure     = counted("readthrough_protocol_errors_total", "Clients' protocol errors.")
+	unauthFigure       = counted("readthrough_unauthenticated_commands_total", "Commands refused since the client had not authenticated, where it must.")
+	loginsFigure       = counted("readthrough_logins_total", "AUTH, and HELLO with AUTH, by outcome: ok, or failed, be it that Redis refused or that it did not answer.", "outcome")
 	voidsRefusedFigure = counted("readthrough_voids_refused_total", "Leases that Redis does not let the sidecar's user remove.")
 	settledFigure      = counted("readthrough_voids_settled_total", "Writes acknowledged after their lease, which was elsewhere, was removed.")
 	wiresFigure        = current("readthrough_upstream_connections", "Shared connections to Redis.")
@@ -121,7 +123,7 @@ var (
 	originConns        = current("readthrough_origin_connections", "Connections to an origin, by whether they are at work.", "origin", "state")
 
 	figures = []figure{
-		commandsFigure, hitsFigure, missesFigure, failOpenFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, voidsRefusedFigure, settledFigure, wiresFigure,
+		commandsFigure, hitsFigure, missesFigure, failOpenFigure, clientsFigure, acceptedFigure, killedFigure, protocolFigure, unauthFigure, loginsFigure, voidsRefusedFigure, settledFigure, wiresFigure,
 		dialsFigure, lostFigure, redirectsFigure, resentFigure, pushesFigure, reauthFigure, originUpFigure, originOpenFigure, originConns, busyFigure, turnsFigure,
 		buffersFigure, collectedFigure, upstreamUpFigure,
 	}
@@ -219,6 +221,9 @@ func collectClients(s resp.Stats, send func(f figure, value float64, labels ...s
 	send(acceptedFigure, float64(s.Accepted))
 	send(killedFigure, float64(s.Killed))
 	send(protocolFigure, float64(s.ProtocolErrors))
+	send(unauthFigure, float64(s.Unauthenticated))
+	send(loginsFigure, float64(s.Logins), "ok")
+	send(loginsFigure, float64(s.LoginsFailed), "failed")
 	send(voidsRefusedFigure, float64(s.VoidsRefused))
 }
 

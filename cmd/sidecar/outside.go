@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 )
@@ -16,7 +17,7 @@ type outside struct {
 
 var (
 	// thisProcess are the variables and files that the program itself sees.
-	thisProcess = outside{variable: os.LookupEnv, readFile: os.ReadFile}
+	thisProcess = outside{variable: os.LookupEnv, readFile: readMounted}
 
 	// nowhere is for judging a file that will be used elsewhere: no variable is set, and files are taken to be as they should.
 	nowhere = outside{variable: func(string) (string, bool) { return "", false }}
@@ -78,6 +79,17 @@ func (o outside) secretFile(path string) (string, error) {
 		return "", fmt.Errorf("%s is empty: it must hold the secret", path)
 	}
 	return value, nil
+}
+
+// readMounted reads a file that may be of a mounted Secret or ConfigMap. Those are replaced by turning a link, and what it has led to is removed
+// right then: who has followed the link before, and opens after, finds nothing, and the next time the new file.
+func readMounted(path string) (content []byte, err error) {
+	for range 5 {
+		if content, err = os.ReadFile(path); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return content, err
 }
 
 // check says what keeps a secret from being read.

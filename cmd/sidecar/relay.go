@@ -45,7 +45,7 @@ func newRelay(d relayDeps) (_ relay, err error) {
 	m := newMetrics(p)
 	options := resp.Options{
 		Loops: p.loops, Intercept: d.config.Intercept, FailOpen: d.config.failsOpen(), Database: d.config.Upstream.Database, CrossSlot: d.config.CrossSlot == "error",
-		Deny: d.config.Deny, AdvertiseUpstream: d.config.Cluster.Advertise == "upstream", Logger: d.log.Named("resp"),
+		Deny: d.config.Deny, RequireAuth: d.config.RequireAuth, AdvertiseUpstream: d.config.Cluster.Advertise == "upstream", Logger: d.log.Named("resp"),
 	}
 	for i := range p.loops {
 		options.Upstreams = append(options.Upstreams, p.upstream.Side(i))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"reflect"
+	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +46,9 @@ type reloader struct {
 	current atomic.Pointer[Config]   // what is in use: the one loaded at the start, with the maps applied since
 	pending atomic.Pointer[[]string] // fields whose change waits for a restart
 	bad     atomic.Pointer[[]string] // what is wrong with the file; empty while it is in use
+	// recovered says that what is in use was found in the state directory when the program started, since the file was refused.
+	recovered atomic.Bool
+	unkept    atomic.Pointer[string] // why what is in use could not be kept for a restart; nil where it was
 
 	reloads     *prometheus.CounterVec
 	lastGood    prometheus.Gauge
@@ -76,6 +80,7 @@ func newReloader(path string, state stateDir, config *Config, refused error, app
 	r.pending.Store(&[]string{})
 	r.bad.Store(&[]string{})
 	if refused != nil {
+		r.recovered.Store(true)
 		r.refuse(refused)
 		return r
 	}
@@ -127,7 +132,10 @@ func (r *reloader) refuse(err error) {
 func (r *reloader) accept(raw []byte) {
 	r.reloads.WithLabelValues("applied").Inc()
 	r.good()
+	r.unkept.Store(nil)
 	if err := r.state.save(r.path, raw); err != nil {
+		text := err.Error()
+		r.unkept.Store(&text)
 		r.log.Warn("the configuration cannot be kept for a restart; --state-dir names a writable directory, or none if empty",
 			zap.Error(err))
 	}
@@ -135,6 +143,7 @@ func (r *reloader) accept(raw []byte) {
 
 func (r *reloader) good() {
 	r.lastGood.Set(1)
+	r.recovered.Store(false)
 	r.bad.Store(&[]string{})
 }
 
@@ -144,6 +153,36 @@ func (r *reloader) pend(changed []string) {
 	if len(changed) > 0 {
 		r.log.Warn("only maps are applied while running, other fields need a restart", zap.Strings("fields", changed))
 	}
+}
+
+// shownProblems is how many of the file's problems the remarks show; the log has them all.
+const shownProblems = 10
+
+// remarks are what /readyz?verbose shows of the configuration.
+func (r *reloader) remarks() []remark {
+	all := []remark{{"configuration", true, "loaded"}}
+	if bad := *r.bad.Load(); len(bad) > 0 {
+		text := "the file is refused, the last good one stays in use"
+		if r.recovered.Load() {
+			text = "the file is refused, the last good one is in use, as the state directory has kept it"
+		}
+		text += uncounted
+		for i, problem := range bad {
+			if i == shownProblems {
+				text += fmt.Sprintf("\n    and %d more", len(bad)-i)
+				break
+			}
+			text += "\n    " + strings.ReplaceAll(problem, "\n", "\n    ")
+		}
+		all[0] = remark{"configuration", false, text}
+	}
+	if fields := *r.pending.Load(); len(fields) > 0 {
+		all = append(all, remark{"restart", false, "needed for what has changed besides maps: " + strings.Join(fields, ", ") + uncounted})
+	}
+	if why := r.unkept.Load(); why != nil {
+		all = append(all, remark{"state directory", false, "the configuration is not kept for a restart: " + *why + uncounted})
+	}
+	return all
 }
 
 // messages takes an error apart into what a log shows as one item each.

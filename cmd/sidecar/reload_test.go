@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"readthrough/test/harness"
 )
 
 const oneMap = minimal + `
@@ -159,25 +162,8 @@ maps: [{name: a, key: "a:<id:int>", query: SELECT 1, ttl: 1m, origin: second}]
 
 // TestFollowSymlinkSwap changes the file as a kubelet does: the link ..data is renamed to point to another folder.
 func TestFollowSymlinkSwap(t *testing.T) {
-	dir := t.TempDir()
-	swap := func(version, content string) {
-		t.Helper()
-		if err := os.Mkdir(filepath.Join(dir, version), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		writeFile(t, filepath.Join(dir, version), "readthrough.yaml", content)
-		if err := os.Symlink(version, filepath.Join(dir, "..tmp")); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	swap("..1", oneMap)
-	path := filepath.Join(dir, "readthrough.yaml")
-	if err := os.Symlink("..data/readthrough.yaml", path); err != nil {
-		t.Fatal(err)
-	}
+	volume := harness.NewVolume(t, t.TempDir(), map[string]string{"readthrough.yaml": oneMap})
+	path := volume.Path("readthrough.yaml")
 	synctest.Test(t, func(t *testing.T) {
 		since := fingerprintOf(path)
 		changes := 0
@@ -187,7 +173,7 @@ func TestFollowSymlinkSwap(t *testing.T) {
 		if changes != 0 {
 			t.Fatalf("%d changes before the first", changes)
 		}
-		swap("..2", twoMaps)
+		volume.Update(t, map[string]string{"readthrough.yaml": twoMaps})
 		time.Sleep(2*watchInterval + watchInterval/2)
 		synctest.Wait()
 		if changes != 1 {
@@ -274,5 +260,61 @@ func TestStateDirNotWritable(t *testing.T) {
 	}
 	if _, err := stateDir(filepath.Join(t.TempDir(), "absent")).load("c.yaml"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("load: %v", err)
+	}
+}
+
+// TestRemarks are what /readyz?verbose shows of a configuration through its changes.
+func TestRemarks(t *testing.T) {
+	r := startReloading(t)
+	shows := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, m := range r.remarks() {
+			got = append(got, strings.ReplaceAll(fmt.Sprintf("%t %s: %s", m.ok, m.name, m.text), r.path, "FILE"))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("it shows\n%q, want\n%q", got, want)
+		}
+	}
+	const loaded = "true configuration: loaded"
+	const refused = "false configuration: the file is refused, the last good one stays in use (does not count for readiness)"
+	const restart = "false restart: needed for what has changed besides maps: loops (does not count for readiness)"
+	shows(loaded)
+	r.rewrite(t, twoMaps+"loops: 2\n")
+	shows(loaded, restart)
+	r.rewrite(t, oneMap+"loops: many\n")
+	shows(refused+"\n    FILE:6: loops: must be a whole number, not \"many\"", restart)
+	var many strings.Builder
+	for i := range shownProblems + 3 {
+		fmt.Fprintf(&many, "x%d: 1\n", i)
+	}
+	r.rewrite(t, oneMap+many.String())
+	all := r.remarks()[0].text
+	if n := strings.Count(all, "unknown field"); n != shownProblems || !strings.HasSuffix(all, "\n    and 3 more") {
+		t.Errorf("%d problems are shown: %s", n, all)
+	}
+	r.rewrite(t, oneMap)
+	shows(loaded)
+
+	// The program starts with a file that is refused.
+	r.rewrite(t, "apiVersion: nonsense\n")
+	config, bad, err := loadOrRecover(r.path, r.state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(*Config) error { return nil }
+	r.reloader = newReloader(r.path, r.state, config, bad, apply, zap.NewNop(), prometheus.NewRegistry())
+	got := r.remarks()
+	if len(got) != 1 || !strings.HasPrefix(got[0].text, "the file is refused, the last good one is in use, as the state directory has kept it (does not") {
+		t.Errorf("after a restart: %+v", got)
+	}
+	r.rewrite(t, twoMaps)
+	shows(loaded)
+
+	// It cannot be kept.
+	r.state = stateDir(filepath.Join(r.path, "state"))
+	r.rewrite(t, oneMap)
+	if got := r.remarks(); len(got) != 2 || got[1].name != "state directory" || !strings.Contains(got[1].text, "not kept for a restart: ") {
+		t.Errorf("without a state directory: %+v", got)
 	}
 }

@@ -177,6 +177,7 @@ func (p *program) serve(since fingerprint) (err error) {
 
 	p.health.live, p.health.checks = p.relay.Live, p.relay.Checks()
 	p.reloader = newReloader(p.options.config, p.options.state, p.config, p.refused, p.relay.SetMaps, p.log, registry)
+	p.health.configuration = p.reloader.remarks
 	admin, err := serveHTTP(p.config.Admin, adminHandler(&p.health, registry), adminWriteTimeout, p.log)
 	if err != nil {
 		return p.fail(served, fmt.Errorf("admin: %w", err))

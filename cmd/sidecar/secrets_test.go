@@ -2,8 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+
+	"readthrough/test/harness"
 )
 
 // TestSecretIsReadAgain rotates the file behind each form of a secret.
@@ -28,6 +32,39 @@ func TestSecretIsReadAgain(t *testing.T) {
 			if _, err := s.Read(t.Context()); err == nil || !strings.Contains(err.Error(), "is empty: it must hold the secret") {
 				t.Errorf("empty file: %v", err)
 			}
+		})
+	}
+}
+
+// TestMountedSecretIsSwapped swaps a mounted Secret, as a kubelet does it, while it is read all the time: each read finds one version whole,
+// and what was read once is never older than what was read before.
+func TestMountedSecretIsSwapped(t *testing.T) {
+	const versions = 300
+	content := func(version int) map[string]string { return map[string]string{"url": fmt.Sprintf("%d\n", version)} }
+	volume := harness.NewVolume(t, t.TempDir(), content(0))
+	t.Setenv("MOUNTED_FILE", volume.Path("url"))
+	for name, s := range map[string]Secret{
+		"VAR_FILE":     {template: "${MOUNTED}"},
+		"passwordFile": SecretFile(volume.Path("url")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			volume.Update(t, content(0))
+			var reader sync.WaitGroup
+			reader.Go(func() {
+				for last, reads := 0, 0; last < versions; reads++ {
+					text, err := s.Read(t.Context())
+					version, malformed := strconv.Atoi(text)
+					if err != nil || malformed != nil || version < last {
+						t.Errorf("read %d: %q, %v, after %d", reads, text, err, last)
+						return
+					}
+					last = version
+				}
+			})
+			for version := range versions {
+				volume.Update(t, content(version+1))
+			}
+			reader.Wait()
 		})
 	}
 }

@@ -39,9 +39,9 @@ func (c *Config) validateAddresses(d *document) {
 			d.problem(a.path, "%s", err)
 		}
 	}
-	if !c.AllowUnauthenticated && !d.wrong("listen") && !isLoopback(c.Listen) {
+	if !c.RequireAuth && !c.AllowUnauthenticated && !d.wrong("listen") && !isLoopback(c.Listen) {
 		d.problem("listen", "%s is reachable from outside the pod, and clients are not authenticated: write localhost:%s, "+
-			"or set allowUnauthenticated: true", c.Listen, portOf(c.Listen))
+			"or set requireAuth: true, or allowUnauthenticated: true where whoever gets there may do everything", c.Listen, portOf(c.Listen))
 	}
 	if c.Debug != "" && !d.wrong("debug") && !isLoopback(c.Debug) {
 		d.problem("debug", "%s is reachable from outside the pod, and profiles tell secrets: write localhost:%s and use "+
@@ -85,7 +85,9 @@ func (c *Config) validateUpstream(d *document) {
 	}
 	named, proven := !u.Username.IsZero() || u.UsernameFile != "", !u.Password.IsZero() || u.PasswordFile != ""
 	if named && !proven && !d.wrong("upstream.password") && !d.wrong("upstream.passwordFile") {
-		d.problem("upstream.username", "has no password: add password: ${VAR} or passwordFile")
+		// Where the file will be used, a variable may name it, as it does in a pod with the setting redisSecret.
+		d.add(Problem{Path: "upstream.username", Unset: true,
+			Message: "has no password: add password: ${VAR} or passwordFile, or set READTHROUGH_UPSTREAM_PASSWORD_FILE"})
 	}
 	if u.Database < 0 {
 		d.problem("upstream.database", "%d is negative: write 0 or more", u.Database)

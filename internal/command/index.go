@@ -40,6 +40,8 @@ func newIndex(names map[string]*Info) index {
 	return x
 }
 
+func (x *index) empty() bool { return len(x.slots) == 0 }
+
 func (x *index) find(name []byte) *Info {
 	if len(x.slots) == 0 {
 		return nil

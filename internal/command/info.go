@@ -68,6 +68,9 @@ func newInfo(e Entry, parent *Info) *Info {
 // case, or nil.
 func (i *Info) Sub(arg []byte) *Info { return i.subs.find(arg) }
 
+// IsContainer reports whether the command is one of subcommands, such as CONFIG.
+func (i *Info) IsContainer() bool { return !i.subs.empty() }
+
 // ArityOK reports whether a command of nargs arguments, names included, has as
 // many as it must. If not, every server answers it with the same error.
 func (i *Info) ArityOK(nargs int) bool {

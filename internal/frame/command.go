@@ -12,6 +12,12 @@ const (
 	maxBulk = 512 << 20
 )
 
+// The limits of Redis for a client that has not authenticated and has to.
+const (
+	maxUnauthenticatedArgs = 10
+	maxUnauthenticatedBulk = 16 << 10
+)
+
 // LargeCommand is the size in bytes above which a command is streamed instead of collected.
 const LargeCommand = 1 << 20
 
@@ -46,6 +52,8 @@ type Commands struct {
 	// Limit takes the place of LargeCommand unless it is 0. It may change at any time: an unfinished argument of which more
 	// has come makes its command large then.
 	Limit int
+	// Unauthenticated says that the client has not authenticated and has to: Redis takes far less of it.
+	Unauthenticated bool
 
 	// Raw is the framed command in RESP, valid until the unread input it was found in changes.
 	Raw []byte
@@ -82,6 +90,9 @@ func (c *Commands) Next(b []byte) (n int, status Status, err error) {
 		count, ok := parseInt(head[1:])
 		if !ok || count > math.MaxInt32 {
 			return 0, Incomplete, ProtocolError("ERR Protocol error: invalid multibulk length")
+		}
+		if c.Unauthenticated && count > maxUnauthenticatedArgs {
+			return 0, Incomplete, ProtocolError("ERR Protocol error: unauthenticated multibulk length")
 		}
 		if count <= 0 {
 			n, c.pos, c.search = c.pos, 0, 0
@@ -188,6 +199,9 @@ func (c *Commands) arguments(b []byte, collecting bool) (done, large bool, err e
 					return false, false, ProtocolError("ERR Protocol error: invalid bulk length")
 				}
 				c.bulk, pos = size, c.pos
+			}
+			if c.Unauthenticated && c.bulk > maxUnauthenticatedBulk {
+				return false, false, ProtocolError("ERR Protocol error: unauthenticated bulk length")
 			}
 			if collecting {
 				if c.seen < Leading {

@@ -33,7 +33,12 @@ type framed struct {
 // piece.
 func frameAll(t testing.TB, pieces ...[]byte) (all []framed) {
 	t.Helper()
-	var c Commands
+	return frameAllWith(t, Commands{}, pieces...)
+}
+
+// frameAllWith is frameAll by commands with settings of their own.
+func frameAllWith(t testing.TB, c Commands, pieces ...[]byte) (all []framed) {
+	t.Helper()
 	var unread []byte
 	for _, piece := range pieces {
 		unread = append(unread, piece...)
@@ -326,6 +331,71 @@ func TestLargeThenError(t *testing.T) {
 	}
 }
 
+// TestUnauthenticated holds that a client which has to authenticate first has the lower limits of Redis, at each border, whole and in
+// pieces, and also in what is streamed.
+func TestUnauthenticated(t *testing.T) {
+	guarded := Commands{Unauthenticated: true}
+	const (
+		tooMany  = ProtocolError("ERR Protocol error: unauthenticated multibulk length")
+		tooLarge = ProtocolError("ERR Protocol error: unauthenticated bulk length")
+	)
+	for _, tc := range []struct {
+		in   string
+		want error
+	}{
+		{string(command(slices.Repeat([]string{"a"}, 10)...)), nil},
+		{string(command(slices.Repeat([]string{"a"}, 11)...)), tooMany},
+		{"*11\r\n", tooMany},
+		{"*2147483647\r\n", tooMany},
+		{"*2147483648\r\n", ProtocolError("ERR Protocol error: invalid multibulk length")},
+		{"*0\r\n*-1\r\n", nil},
+		{string(command("AUTH", strings.Repeat("p", 16384))), nil},
+		{string(command("AUTH", strings.Repeat("p", 16385))), tooLarge},
+		{string(command(strings.Repeat("p", 16385))), tooLarge},
+		{"*2\r\n$4\r\nAUTH\r\n$016385\r\n", ProtocolError("ERR Protocol error: invalid bulk length")},
+		{"*1\r\n$536870912\r\n", tooLarge},
+		{"*1\r\n$536870913\r\n", ProtocolError("ERR Protocol error: invalid bulk length")},
+		{"NOSUCH" + strings.Repeat(" a", 30_000) + "\r\n", nil},
+	} {
+		for name, pieces := range map[string][][]byte{"whole": {[]byte(tc.in)}, "bytewise": bytewise([]byte(tc.in))} {
+			got := frameAllWith(t, guarded, pieces...)
+			if len(got) == 0 || got[len(got)-1].err != tc.want || tc.want == nil && !got[len(got)-1].whole {
+				t.Errorf("%.40q %s: %.200v, want %v", tc.in, name, got, tc.want)
+			}
+		}
+	}
+
+	// With little memory a command of that size is streamed.
+	small := Commands{Unauthenticated: true, Limit: 16 << 10}
+	in := string(command("NOSUCH", strings.Repeat("a", 16384), "b", "c"))
+	if got := frameAllWith(t, small, []byte(in)); len(got) != 1 || !got[0].large || !got[0].whole || got[0].raw != in {
+		t.Errorf("streamed: %.200v", got)
+	}
+	in = "*3\r\n$6\r\nNOSUCH\r\n$16384\r\n" + strings.Repeat("a", 16384) + "\r\n$16385\r\n"
+	if got := frameAllWith(t, small, []byte(in)); len(got) != 2 || got[1].err != tooLarge {
+		t.Errorf("streamed: %.200v", got)
+	}
+}
+
+// TestAuthenticatedLater has the limits change between two commands, as they do at a login.
+func TestAuthenticatedLater(t *testing.T) {
+	login, more := command("AUTH", "p"), command(slices.Repeat([]string{"a"}, 11)...)
+	in := slices.Concat(login, more, more)
+	c := Commands{Unauthenticated: true}
+	n, status, err := c.Next(in)
+	if n != len(login) || status != Complete || err != nil {
+		t.Fatal(n, status, err)
+	}
+	c.Unauthenticated = false
+	if n, status, err = c.Next(in[n:]); n != len(more) || status != Complete || err != nil {
+		t.Fatal(n, status, err)
+	}
+	c.Unauthenticated = true
+	if _, _, err = c.Next(more); err == nil {
+		t.Error("after RESET there is no limit")
+	}
+}
+
 func TestUnread(t *testing.T) {
 	for _, in := range [][]byte{
 		command("GET", "k"),
@@ -432,6 +502,7 @@ func FuzzCommands(f *testing.F) {
 		"*2\r\n$1048577\r\n",
 		"SET k \"a\\x41\\n\" 'b\\'c' d\"e f\"\r\nGET \"",
 		"*1\r\n*1\r\n$4\r\nPING\r\n",
+		"*11\r\n$1\r\na\r\n", "*2\r\n$4\r\nAUTH\r\n$16385\r\np", "*0\r\n*10\r\n$16384\r\n",
 		"*01\r\n", "*1\r\n$01\r\n", "*1\rx$4\ryPINGzz", "a\x00\r\n", "*1\x00\r\n", "\va\vb\f\n",
 	} {
 		f.Add([]byte(in), uint64(1))
@@ -446,6 +517,14 @@ func FuzzCommands(f *testing.F) {
 		}
 		if got := frameAll(t, cut(in, seed)...); !sameFrames(got, whole) {
 			t.Fatalf("%q: in pieces %+v, whole %+v", in, got, whole)
+		}
+		guarded := Commands{Unauthenticated: true}
+		before := frameAllWith(t, guarded, in)
+		if got := frameAllWith(t, guarded, cut(in, seed)...); !sameFrames(got, before) {
+			t.Fatalf("%q: unauthenticated, in pieces %+v, whole %+v", in, got, before)
+		}
+		if n := len(before); n > 0 && !sameFrames(before[:n-1], whole[:min(n-1, len(whole))]) { // the lower limits end the stream earlier, and change nothing else
+			t.Fatalf("%q: unauthenticated %+v, else %+v", in, before, whole)
 		}
 		for _, c := range whole {
 			if !c.whole || len(c.args) == 0 {

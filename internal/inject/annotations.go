@@ -9,10 +9,18 @@ import (
 	"readthrough/internal/suggest"
 )
 
-// tune changes the settings by the pod's annotations. Problems say what to write instead; where there are any, the settings
-// must not be used.
-func (s Settings) tune(annotations map[string]string) (tuned Settings, problems []string) {
-	given := map[string]bool{}
+// tuning is what annotations make of settings.
+type tuning struct {
+	Settings
+	problems []string        // what is wrong with the annotations, and what to write instead
+	given    map[string]bool // keys of the settings that annotations have changed
+	unread   map[string]bool // keys of the settings of which nothing is known, since the annotation is wrong
+}
+
+// tune changes the settings by the pod's annotations. Where there are problems, the settings must not be used.
+func (s Settings) tune(annotations map[string]string) tuning {
+	t := tuning{Settings: s, given: map[string]bool{}, unread: map[string]bool{}}
+	wrong := func(format string, args ...any) { t.problems = append(t.problems, fmt.Sprintf(format, args...)) }
 	for _, key := range sortedKeys(annotations) {
 		word, ours := strings.CutPrefix(key, prefix)
 		if !ours || key == InjectedBy {
@@ -20,28 +28,32 @@ func (s Settings) tune(annotations map[string]string) (tuned Settings, problems 
 		}
 		o, known := byAnnotation(key)
 		if !known {
-			problems = append(problems, fmt.Sprintf("annotation %s %s", key, unknownAnnotation(word)))
+			wrong("annotation %s %s", key, unknownAnnotation(word))
 			continue
 		}
-		given[o.key] = true
-		if err := o.set(&s, annotations[key]); err != nil {
-			problems = append(problems, fmt.Sprintf("annotation %s %v", key, err))
+		t.given[o.key] = true
+		if err := o.set(&t.Settings, annotations[key]); err != nil {
+			wrong("annotation %s %v", key, err)
+			t.unread[o.key] = true
 		}
 	}
-	if len(problems) > 0 {
-		return s, problems
+	t.problems = append(t.problems, t.mistakes(t.name)...)
+	if t.Image == "" && !t.unread["image"] {
+		wrong("no image is set: write annotation %simage, or give --image", prefix)
 	}
-	name := func(key string) string {
-		if o, _ := findOption(key); given[key] {
-			return "annotation " + o.annotation()
-		}
-		return "the setting " + key
+	return t
+}
+
+// name says where a setting comes from; empty if it could not be read.
+func (t *tuning) name(key string) string {
+	o, _ := findOption(key)
+	switch {
+	case t.unread[key]:
+		return ""
+	case t.given[key]:
+		return "annotation " + o.annotation()
 	}
-	problems = s.mistakes(name)
-	if s.Image == "" {
-		problems = append(problems, fmt.Sprintf("no image is set: write annotation %simage, or give the injector one with --image", prefix))
-	}
-	return s, problems
+	return "the setting " + key
 }
 
 // byAnnotation gives the option that an annotation changes.

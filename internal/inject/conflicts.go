@@ -44,53 +44,53 @@ func nameConflicts(spec *corev1.PodSpec) []string {
 
 // portConflicts finds ports of other containers that the sidecar would listen on. A hostPort is another address, the
 // node's, so it is none.
-func (s *Settings) portConflicts(spec *corev1.PodSpec) []string {
+func (t *tuning) portConflicts(spec *corev1.PodSpec) []string {
+	declared := map[Port]bool{t.Port: true, t.AdminPort: true, t.DebugPort: true}
+	for _, c := range allContainers(spec) {
+		for _, p := range c.Ports {
+			declared[Port(p.ContainerPort)] = true
+		}
+	}
 	var found []string
 	for _, c := range allContainers(spec) {
 		if c.Name == ContainerName {
 			continue
 		}
 		for _, p := range c.Ports {
-			key, taken := s.portKey(p.ContainerPort)
+			o, taken := t.portOption(Port(p.ContainerPort))
 			if !taken || p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
 				continue
 			}
-			o, _ := findOption(key)
-			found = append(found, fmt.Sprintf("container %s has port %d, which is the sidecar's %s: write another by annotation %s: %q",
-				c.Name, p.ContainerPort, key, o.annotation(), itoa(s.freePort(spec))))
+			free := freePort(declared)
+			found = append(found, fmt.Sprintf("container %s has port %d, which is the sidecar's %s: write another by annotation %s: \"%d\"",
+				c.Name, p.ContainerPort, o.key, o.annotation(), free))
 		}
 	}
 	return found
 }
 
-// portKey is the key of the setting that gives the sidecar this port.
-func (s *Settings) portKey(port int32) (key string, taken bool) {
-	switch Port(port) {
-	case s.Port:
-		return "port", true
-	case s.AdminPort:
-		return "adminPort", true
-	case s.DebugPort:
-		return "debugPort", true
+// portOption is the setting that gives the sidecar this port.
+func (t *tuning) portOption(port Port) (o option, taken bool) {
+	key := ""
+	switch {
+	case port == t.Port && !t.unread["port"]:
+		key = "port"
+	case port == t.AdminPort && !t.unread["adminPort"]:
+		key = "adminPort"
+	case port == t.DebugPort && !t.unread["debugPort"]:
+		key = "debugPort"
 	}
-	return "", false
+	return findOption(key)
 }
 
-// freePort is one that nobody in the pod has declared.
-func (s *Settings) freePort(spec *corev1.PodSpec) int {
-	declared := map[int32]bool{}
-	for _, c := range allContainers(spec) {
-		for _, p := range c.Ports {
-			declared[p.ContainerPort] = true
-		}
+// freePort is one that nobody has declared, and declares it.
+func freePort(declared map[Port]bool) Port {
+	port := Port(16380)
+	for declared[port] {
+		port++
 	}
-	port := int32(16380)
-	for taken := true; taken; {
-		if _, taken = s.portKey(port); taken || declared[port] {
-			port, taken = port+1, true
-		}
-	}
-	return int(port)
+	declared[port] = true
+	return port
 }
 
 func allContainers(spec *corev1.PodSpec) []corev1.Container {

@@ -59,7 +59,7 @@ func (s *Settings) environment(pod *corev1.PodSpec) []corev1.EnvVar {
 	set := func(name, value string) { env = append(env, corev1.EnvVar{Name: name, Value: value}) }
 	own := func(name, path string) {
 		env = append(env, corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{
-			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path},
+			FieldRef: &corev1.ObjectFieldSelector{FieldPath: path},
 		}})
 	}
 	set("READTHROUGH_CONFIG", configDir+"/"+s.Config.Key)

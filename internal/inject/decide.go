@@ -42,7 +42,8 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 		return d.orSkipped("was injected by version " + by), nil
 	}
 
-	settings, problems := o.Settings.tune(pod.Annotations)
+	settings := o.Settings.tune(pod.Annotations)
+	problems := settings.problems
 	form := found.form
 	if !injected {
 		var unfit string

@@ -20,13 +20,13 @@ func MissingConfigMap(namespace string, ref ConfigRef) *Denial {
 
 // MissingConfigKey is the denial of a pod whose ConfigMap has no such key; have are the keys that it has.
 func MissingConfigKey(namespace string, ref ConfigRef, have []string) *Denial {
-	keys := "no keys"
+	keys, advice := "and no other. Add it", ""
 	if len(have) > 0 {
-		keys = "only " + strings.Join(slices.Sorted(slices.Values(have)), ", ")
+		keys = "but " + strings.Join(slices.Sorted(slices.Values(have)), ", ")
+		advice = fmt.Sprintf(". Name the key by the annotation %sconfig: %s/KEY, or add it", prefix, ref.Name)
 	}
-	return &Denial{fmt.Sprintf("the sidecar's configuration is missing: ConfigMap %s in namespace %s has no key %s, but %s. Name the key by "+
-		"the annotation %sconfig: %s/KEY, or add it:\n  kubectl -n %s edit configmap %s",
-		ref.Name, namespace, ref.Key, keys, prefix, ref.Name, namespace, ref.Name)}
+	return &Denial{fmt.Sprintf("the sidecar's configuration is missing: ConfigMap %s in namespace %s has no key %s, %s%s:\n"+
+		"  kubectl -n %s edit configmap %s", ref.Name, namespace, ref.Key, keys, advice, namespace, ref.Name)}
 }
 
 // fromFile is the key, and the file that kubectl takes it from where people have it under another name.

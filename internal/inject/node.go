@@ -39,7 +39,11 @@ func (o Operation) apply(root *yaml.Node) error {
 
 // put adds the value at path. In a list, what stands there moves up, unless it is to be replaced.
 func put(root *yaml.Node, path string, value *yaml.Node, replace bool) error {
-	parent, last, err := parentOf(root, path)
+	parent, last, err := parentOf(root, path, func(n *yaml.Node) {
+		if value.Kind != yaml.ScalarNode {
+			n.Style &^= yaml.FlowStyle // within { } all would be on one line
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -64,9 +68,6 @@ func put(root *yaml.Node, path string, value *yaml.Node, replace bool) error {
 		parent.Content[index] = value
 		return nil
 	}
-	if index == 0 && len(parent.Content) == 0 {
-		parent.Style &^= yaml.FlowStyle // [] says nothing about what is to come
-	}
 	parent.Content = append(parent.Content, nil)
 	copy(parent.Content[index+1:], parent.Content[index:])
 	parent.Content[index] = value
@@ -75,7 +76,7 @@ func put(root *yaml.Node, path string, value *yaml.Node, replace bool) error {
 
 // take removes what stands at path and returns it.
 func take(root *yaml.Node, path string) (*yaml.Node, error) {
-	parent, last, err := parentOf(root, path)
+	parent, last, err := parentOf(root, path, func(*yaml.Node) {})
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +103,9 @@ func inherit(value, old *yaml.Node) {
 	value.HeadComment, value.LineComment, value.FootComment = old.HeadComment, old.LineComment, old.FootComment
 }
 
-// parentOf finds the mapping or list that holds path, and the last part of path within it.
-func parentOf(root *yaml.Node, path string) (parent *yaml.Node, last string, err error) {
+// parentOf finds the mapping or list that holds path, and the last part of path within it. It calls pass with each node on the
+// way.
+func parentOf(root *yaml.Node, path string, pass func(*yaml.Node)) (parent *yaml.Node, last string, err error) {
 	steps, err := tokens(path)
 	if err != nil {
 		return nil, "", err
@@ -111,6 +113,7 @@ func parentOf(root *yaml.Node, path string) (parent *yaml.Node, last string, err
 	last = steps[len(steps)-1]
 	parent = root
 	for _, step := range steps[:len(steps)-1] {
+		pass(parent)
 		switch parent.Kind {
 		case yaml.MappingNode:
 			i := entry(parent, step)
@@ -131,6 +134,7 @@ func parentOf(root *yaml.Node, path string) (parent *yaml.Node, last string, err
 	if parent.Kind != yaml.MappingNode && parent.Kind != yaml.SequenceNode {
 		return nil, "", fmt.Errorf("%s is not within a mapping or a list", last)
 	}
+	pass(parent)
 	return parent, last, nil
 }
 
@@ -181,8 +185,8 @@ func nodeOf(raw []byte) (*yaml.Node, error) {
 	return document.Content[0], nil
 }
 
-// plain is text that no version of YAML takes for anything but text. One that does not match keeps its quotes.
-var plain = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9/_.:=-]*[A-Za-z0-9/_=-]$`)
+// plain is text that no version of YAML takes for anything but text. What does not match keeps its quotes.
+var plain = regexp.MustCompile(`^((--)?[A-Za-z/][A-Za-z0-9/_.:=-]*[A-Za-z0-9/_=-]|[0-9]+(m|s|Mi|Gi|MiB))$`)
 
 // words are what versions of YAML take for something else.
 var words = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)

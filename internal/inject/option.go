@@ -1,11 +1,13 @@
 package inject
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"readthrough/internal/suggest"
 )
@@ -56,6 +58,9 @@ func findOption(key string) (option, bool) {
 // set gives the option the value that text stands for. The error says what to write instead.
 func (o option) set(s *Settings, text string) error {
 	value := reflect.New(o.valueType()).Elem()
+	if !utf8.ValidString(text) {
+		return errors.New("is not text in UTF-8")
+	}
 	if text = strings.TrimSpace(text); text != "" {
 		read, err := o.read(o, text)
 		if err != nil {
@@ -109,3 +114,13 @@ func (o option) isMap() bool {
 func (o option) nullable() bool { return o.valueType() == reflect.TypeFor[*UserID]() }
 
 func (o option) valueType() reflect.Type { return reflect.TypeFor[Settings]().Field(o.field).Type }
+
+// Set changes the setting with this key by text such as an annotation holds. The error continues a sentence whose subject
+// is the setting, and says what to write.
+func (s *Settings) Set(key, text string) error {
+	o, known := findOption(key)
+	if !known {
+		return fmt.Errorf("%s: %s", key, unknownSetting(key))
+	}
+	return o.set(s, text)
+}

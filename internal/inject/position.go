@@ -21,16 +21,16 @@ func listOf(form Form, pod *corev1.PodSpec) list {
 	return list{"/spec/containers", pod.Containers}
 }
 
-// position is the index that the sidecar should have in its list, among the others of it.
+// position is the index that the sidecar should have in its list, which is given without it.
 //
 // Containers start in the order of their list. A native sidecar stands behind a mesh's native proxy, through which it
 // reaches Redis and the database, and before all that may be its client. An ordinary one is the first, since its postStart
 // holds back those behind it.
-func position(form Form, others []corev1.Container) int {
+func position(form Form, containers []corev1.Container) int {
 	if form != FormNative {
 		return 0
 	}
-	for i, c := range slices.Backward(others) {
+	for i, c := range slices.Backward(containers) {
 		if (c.Name == "istio-proxy" || c.Name == "linkerd-proxy") && stays(&c) {
 			return i + 1
 		}

@@ -111,7 +111,7 @@ func readImage(text string) (Image, error) {
 
 func readName(text string) (Name, error) {
 	if len(validation.IsDNS1123Subdomain(text)) > 0 {
-		return "", fmt.Errorf("is %q, which is not a name: write lower case letters, digits, - and .", text)
+		return "", fmt.Errorf("is %q, which is not a name: write lower case letters, digits, dots and dashes", text)
 	}
 	return Name(text), nil
 }
@@ -126,9 +126,9 @@ func readRef(text, defaultKey string) (name, key string, err error) {
 	case key == "":
 		return "", "", fmt.Errorf("is %q, which has no key: write NAME/KEY", text)
 	case len(validation.IsDNS1123Subdomain(name)) > 0:
-		return "", "", fmt.Errorf("is %q, and %q is not a name: write lower case letters, digits, - and .", text, name)
+		return "", "", fmt.Errorf("is %q, and %q is not a name: write lower case letters, digits, dots and dashes", text, name)
 	case len(validation.IsConfigMapKey(key)) > 0:
-		return "", "", fmt.Errorf("is %q, and %q is not a key: write letters, digits, -, _ and .", text, key)
+		return "", "", fmt.Errorf("is %q, and %q is not a key: write letters, digits, dots, dashes and _", text, key)
 	}
 	return name, key, nil
 }
@@ -159,8 +159,16 @@ func readUserID(text string) (*UserID, error) {
 	return &id, nil
 }
 
+// quantityForm has the forms that [resource.ParseQuantity] takes, but no numbers beyond reason: with an exponent of a few digits
+// more that would calculate for minutes.
+var quantityForm = regexp.MustCompile(`^[+-]?[0-9]{1,18}(\.[0-9]{1,9})?([eE][+-]?[0-9]{1,2}|[numkMGTPE]|[KMGTPE]i)?$`)
+
 func readQuantity(text string) (resource.Quantity, error) {
-	q, err := resource.ParseQuantity(text)
+	var q resource.Quantity
+	err := errors.New("not of that form")
+	if quantityForm.MatchString(text) {
+		q, err = resource.ParseQuantity(text)
+	}
 	switch {
 	case err != nil:
 		return q, fmt.Errorf("is %q, which is not a quantity: write one such as 20m for CPU or 128Mi for memory", text)

@@ -53,8 +53,12 @@ func (vs Variables) tellOne(p *Patch, path string, c *corev1.Container) (warning
 				continue
 			}
 			found = true
-			if have.ValueFrom != nil || have.Value != v.Value {
+			switch {
+			case have.ValueFrom != nil:
 				p.replace(pointer(env, itoa(i)), want)
+				replaced = true
+			case have.Value != v.Value:
+				p.add(pointer(env, itoa(i), "value"), v.Value)
 				replaced = true
 			}
 		}

@@ -48,16 +48,15 @@ func as(t *testing.T, n *harness.Redis, password string, command ...string) {
 // all connections are cut, and new ones are made with the new password.
 func TestTheRedisPasswordIsRotated(t *testing.T) {
 	cluster := harness.NewCluster(t, harness.ClusterOptions{RedisOptions: harness.RedisOptions{Password: "old"}})
-	file := filepath.Join(t.TempDir(), "password")
-	replace(t, file, "old\n")
-	s := program(t, "upstream: {addresses: [%q], passwordFile: %q}", cluster.Addrs()[0], file)
+	secret := harness.NewVolume(t, t.TempDir(), map[string]string{"password": "old\n"}) // as a mounted Secret is changed
+	s := program(t, "upstream: {addresses: [%q], passwordFile: %q}", cluster.Addrs()[0], secret.Path("password"))
 	awaitRedis(t, s.Addr())
 	crew := startWorkers(t, s.Addr(), false, tags...)
 	crew.progress(t, 2)
 	for _, n := range cluster.Nodes() {
 		as(t, n, "old", "ACL", "SETUSER", "default", ">new")
 	}
-	replace(t, file, "new\n")
+	secret.Update(t, map[string]string{"password": "new\n"})
 	poll(t, func() error {
 		if !strings.Contains(s.Logs(), "Redis credentials changed") {
 			return fmt.Errorf("the change has not been seen")
@@ -95,13 +94,12 @@ func TestThePostgresPasswordIsRotated(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	file := filepath.Join(t.TempDir(), "password")
-	replace(t, file, "old\n")
+	secret := harness.NewVolume(t, t.TempDir(), map[string]string{"password": "old\n"}) // as a mounted Secret is changed
 	s := program(t, `
 upstream: {addresses: [%q]}
 origins: [{name: main, url: "postgres://rotating@%s/%s?sslmode=disable", passwordFile: %q}]
 maps: [{name: numbers, key: "n:<n:int>", origin: main, query: "SELECT @n::int * 2 AS v", value: column, ttl: 1h, timeout: 5s}]
-`, redis.Addr(), db.Server.Addr(), db.Name, file)
+`, redis.Addr(), db.Server.Addr(), db.Name, secret.Path("password"))
 	awaitRedis(t, s.Addr())
 	c := harness.NewConn(t, s.Addr())
 	n := 0
@@ -118,7 +116,7 @@ maps: [{name: numbers, key: "n:<n:int>", origin: main, query: "SELECT @n::int * 
 	load(20)
 	db.MustExec(t, `ALTER ROLE rotating PASSWORD 'new'`)
 	load(20)
-	replace(t, file, "new\n")
+	secret.Update(t, map[string]string{"password": "new\n"})
 	load(20)
 	for range 3 {
 		db.MustExec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'rotating'`)

@@ -78,7 +78,7 @@ func StartPgBouncer(ctx context.Context, server *Postgres, o PgBouncerOptions) (
 	if err := giveAway(b.dir.path, owner); err != nil {
 		return nil, err
 	}
-	b.Process, err = StartProcess(ProcessOptions{Path: path, Args: []string{config}, Dir: b.dir.path, credential: owner})
+	b.Process, err = StartProcess(ProcessOptions{Path: path, Args: []string{config}, Dir: b.dir.path, User: owner})
 	if err != nil {
 		return nil, err
 	}

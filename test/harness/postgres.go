@@ -101,7 +101,7 @@ func (pg *Postgres) create(ctx context.Context) error {
 			"--pgdata", pg.dataDir(), "--username", Superuser, "--pwfile", passwordFile, "--auth", "scram-sha-256",
 			"--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
 		},
-		Dir: pg.dir.path, credential: pg.owner,
+		Dir: pg.dir.path, User: pg.owner,
 	})
 	if err = errors.Join(err, os.Remove(passwordFile)); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (pg *Postgres) start(ctx context.Context) error {
 		return err
 	}
 	pg.Process, err = StartProcess(ProcessOptions{
-		Path: path, Args: []string{"-D", pg.dataDir()}, Dir: pg.dir.path, credential: pg.owner,
+		Path: path, Args: []string{"-D", pg.dataDir()}, Dir: pg.dir.path, User: pg.owner,
 		DeathSignal: syscall.SIGQUIT, // ends the server's own processes too, and at once
 	})
 	if err != nil {

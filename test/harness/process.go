@@ -30,7 +30,7 @@ type ProcessOptions struct {
 	// DeathSignal is what the kernel sends when the process that started this one dies. Zero: SIGKILL.
 	DeathSignal syscall.Signal
 
-	credential *syscall.Credential // nil: the caller's own user
+	User *syscall.Credential // nil: the caller's own
 }
 
 // Process is a running program. Its methods may be called from several goroutines.
@@ -61,7 +61,7 @@ func StartProcess(o ProcessOptions) (*Process, error) {
 	if o.DeathSignal == 0 {
 		o.DeathSignal = syscall.SIGKILL
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: o.DeathSignal, Credential: o.credential}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: o.DeathSignal, Credential: o.User}
 
 	// The kernel sends the death signal when the thread that forked ends, not the process, so one thread is kept for each
 	// program, for as long as the program runs: the one that waits for it.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 type SidecarOptions struct {
 	// Config is the YAML configuration without listen, admin and debug, which the harness adds.
 	Config string
+	// ConfigFile is the path of a configuration that the caller keeps, in place of Config. The addresses are then given by variables.
+	ConfigFile string
 	// Listen, Admin and Debug are host:port; free loopback ports if empty. Listen names localhost, so the sidecar listens on ::1
 	// too where that exists.
 	Listen, Admin, Debug string
@@ -32,6 +35,8 @@ type SidecarOptions struct {
 	Env  []string // more "NAME=value"
 
 	Files int // bounds the program's file descriptors, where it is not 0
+
+	User *syscall.Credential // who runs the program; nil: the caller's own user
 }
 
 // Sidecar is a running sidecar.
@@ -63,6 +68,10 @@ func buildSidecar(ctx context.Context, binary *once[string], flags ...string) (s
 	return binary.get(func() (string, func(), error) {
 		dir, err := newFolder(nil)
 		if err != nil {
+			return "", nil, err
+		}
+		if err := os.Chmod(dir.path, 0o755); err != nil { // another user may be told to run it
+			dir.remove()
 			return "", nil, err
 		}
 		path := dir.join("sidecar")
@@ -107,8 +116,10 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 	if s.dir, err = newFolder(nil); err != nil {
 		return nil, err
 	}
-	if err := s.WriteConfig(o.Config); err != nil {
-		return nil, err
+	if o.ConfigFile == "" {
+		if err := s.WriteConfig(o.Config); err != nil {
+			return nil, err
+		}
 	}
 	return s, s.start(ctx)
 }
@@ -116,11 +127,18 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 // start runs the program and waits until it is ready.
 func (s *Sidecar) start(ctx context.Context) error {
 	started := time.Now()
+	dir, env := s.dir.path, []string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}
+	if s.options.ConfigFile != "" {
+		env = append(env, "READTHROUGH_LISTEN="+s.options.Listen, "READTHROUGH_ADMIN="+s.options.Admin, "READTHROUGH_DEBUG="+s.options.Debug)
+	}
+	if s.options.User != nil {
+		dir = "/" // the harness's own is closed to others
+	}
 	p, err := StartProcess(ProcessOptions{
 		Path: s.binary,
 		Args: append([]string{"run", "--config", s.ConfigFile()}, s.options.Args...),
-		Dir:  s.dir.path, Files: s.options.Files,
-		Env: append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}, s.options.Env...),
+		Dir:  dir, Files: s.options.Files, User: s.options.User,
+		Env: append(env, s.options.Env...),
 	})
 	if err != nil {
 		return err
@@ -168,7 +186,7 @@ func (s *Sidecar) AdminURL() string { return "http://" + s.options.Admin }
 func (s *Sidecar) DebugURL() string { return "http://" + s.options.Debug }
 
 // ConfigFile is the path of the configuration that the sidecar was started with.
-func (s *Sidecar) ConfigFile() string { return s.dir.join("config.yaml") }
+func (s *Sidecar) ConfigFile() string { return cmp.Or(s.options.ConfigFile, s.dir.join("config.yaml")) }
 
 // Logs is what the sidecar has logged.
 func (s *Sidecar) Logs() string { return s.Output() }

@@ -57,6 +57,12 @@ var rules = append([]rule{
 		reason:    "a room takes options as Go values, so that it can be used and tested without files, flags and global state",
 	},
 	{
+		name:      "a decision without a cluster",
+		importers: []string{module + "internal/inject"},
+		forbidden: []string{"net", "os", "k8s.io/client-go"},
+		reason:    "what a pod gets depends on the pod and the options alone, so that the webhook and the command do the same",
+	},
+	{
 		name:      "PostgreSQL",
 		importers: []string{module},
 		except:    []string{module + "origin", module + "test"},
@@ -69,6 +75,13 @@ var rules = append([]rule{
 		except:    []string{module + "upstream", module + "test"},
 		forbidden: []string{"github.com/redis/rueidis"},
 		reason:    "rueidis decodes replies and panics on protocol surprises: only upstream knows where it may be used, and relaying may not",
+	},
+	{
+		name:      "image",
+		importers: []string{module},
+		except:    []string{module + "cmd/image", module + "test"},
+		forbidden: []string{"github.com/google/go-containerregistry", "golang.org/x/crypto/x509roots"},
+		reason:    "what builds the image does not belong into the program, which every pod gets a copy of; its root certificates are a file of the image",
 	},
 	{
 		name:      "webhook",
@@ -166,7 +179,7 @@ func TestImports(t *testing.T) {
 		packages = append(packages, p)
 		seen[p.ImportPath] = true
 	}
-	for _, want := range []string{module + "cmd/sidecar", module + "resp", module + "upstream", module + "origin", module + "internal/slot"} {
+	for _, want := range []string{module + "cmd/sidecar", module + "cmd/image", module + "resp", module + "upstream", module + "origin", module + "internal/slot"} {
 		if !seen[want] {
 			t.Errorf("%s is not among the packages found: the rules name packages that do not exist", want)
 		}
@@ -193,8 +206,12 @@ func TestRulesFindViolations(t *testing.T) {
 		{"readthrough/cmd/sidecar", "testing", "test code"},
 		{"readthrough/origin", "github.com/spf13/viper", "configuration"},
 		{"readthrough/internal/inject", "github.com/spf13/cobra", "configuration"},
+		{"readthrough/internal/inject", "net/http", "a decision without a cluster"},
+		{"readthrough/internal/inject", "os", "a decision without a cluster"},
 		{"readthrough/cmd/sidecar", "github.com/jackc/pgx/v5/pgxpool", "PostgreSQL"},
 		{"readthrough/origin", "github.com/redis/rueidis", "typed Redis client"},
+		{"readthrough/cmd/sidecar", "github.com/google/go-containerregistry/pkg/name", "image"},
+		{"readthrough/internal/inject", "golang.org/x/crypto/x509roots/fallback", "image"},
 		{"readthrough/resp", "readthrough/internal/webhook", "webhook"},
 		{"readthrough/internal/webhook", "readthrough/origin", "webhook's imports"},
 		{"readthrough/internal/inject", "readthrough/internal/kube", "Kubernetes API"},
@@ -213,6 +230,7 @@ func TestRulesFindViolations(t *testing.T) {
 		{"readthrough/upstream", "github.com/redis/rueidis", ""},
 		{"readthrough/test/harness", "github.com/jackc/pgx/v5", ""},
 		{"readthrough/test/demo", "readthrough/test/harness", ""},
+		{"readthrough/cmd/image", "golang.org/x/crypto/x509roots/fallback/bundle", ""},
 	} {
 		got := violations([]pkg{{c.importer, []string{"fmt", c.imported}}}, rules)
 		switch {

@@ -26,8 +26,9 @@ type Relay struct {
 	Server   *resp.Server
 }
 
-// Start starts a relay, which is stopped when the test ends. It may not know Redis yet. resolver may be nil.
-func Start(t testing.TB, opts upstream.Options, resolver resp.Resolver) *Relay {
+// Start starts a relay, which is stopped when the test ends. It may not know Redis yet. resolver may be nil. change, where there is
+// some, may change what is served.
+func Start(t testing.TB, opts upstream.Options, resolver resp.Resolver, change ...func(*resp.Options)) *Relay {
 	t.Helper()
 	if opts.Logger == nil {
 		opts.Logger = zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
@@ -45,10 +46,14 @@ func Start(t testing.TB, opts upstream.Options, resolver resp.Resolver) *Relay {
 		t.Fatal(err)
 	}
 	r.Addr = listener.Addr().String()
-	r.Server = resp.New(resp.Options{
+	served := resp.Options{
 		Listeners: []net.Listener{listener}, Loops: []*loop.Loop{l}, Upstreams: []resp.Upstream{r.Upstream.Side(0)},
 		Resolver: resolver, Intercept: []string{"GET", "MGET", "GETEX"}, FailOpen: true, Logger: opts.Logger,
-	})
+	}
+	for _, c := range change {
+		c(&served)
+	}
+	r.Server = resp.New(served)
 	r.Upstream.Start()
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run() }()

@@ -191,8 +191,10 @@ func TestDrain(t *testing.T) {
 		}
 		return err
 	})
-	if status, _, err := fetch(t.Context(), w.sidecar, "/livez"); status != 200 || err != nil {
-		t.Errorf("/livez answers %d, %v", status, err)
+	for kind, want := range map[string]string{"startup": "ok\n", "live": "ok\n", "ready": "draining\n"} { // it must not be killed meanwhile
+		if code, out := sidecar(t, nil, "probe", kind, "--config", w.sidecar.ConfigFile()); (code == 0) != (want == "ok\n") || out != want {
+			t.Errorf("probe %s: exit code %d, %q", kind, code, out)
+		}
 	}
 	replyIs(t, c, bulk(user7), "GET", "user:7") // served on, as are clients that come now
 	late := harness.NewConn(t, w.sidecar.Addr())

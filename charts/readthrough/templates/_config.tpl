@@ -1,0 +1,61 @@
+{{/* A configuration as text: of (dict "config" YAML-OR-TEXT "at" WHERE-IT-STANDS). It fails with what is obviously wrong; the rest is
+found by the program, which checks it whole. */}}
+{{- define "readthrough.config" -}}
+{{- $text := "" -}}
+{{- if kindIs "string" .config -}}
+{{- $text = .config | trimSuffix "\n" -}}
+{{- else -}}
+{{- $text = toYaml .config -}}
+{{- end -}}
+{{- $parsed := fromYaml $text -}}
+{{- if hasKey $parsed "Error" -}}
+{{- fail (printf "%s is not a YAML mapping: %s" .at (get $parsed "Error")) -}}
+{{- end -}}
+{{- if ne (toString (get $parsed "apiVersion")) "readthrough/v1" -}}
+{{- fail (printf "%s has to begin with `apiVersion: readthrough/v1`" .at) -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}
+
+{{/* NAME of `NAME` or `NAME/KEY`. */}}
+{{- define "readthrough.ref.name" -}}
+{{- splitList "/" . | first -}}
+{{- end -}}
+
+{{/* KEY of `NAME/KEY`: of (list REF DEFAULT). */}}
+{{- define "readthrough.ref.key" -}}
+{{- $parts := splitList "/" (first .) -}}
+{{- if gt (len $parts) 1 }}{{ last $parts }}{{ else }}{{ last . }}{{ end -}}
+{{- end -}}
+
+{{/* The gateway's secrets as a YAML mapping from variables to NAME/KEY. */}}
+{{- define "readthrough.gateway.secrets" -}}
+{{- $secrets := dict -}}
+{{- range $variable, $ref := .Values.gateway.secrets -}}
+{{- $_ := set $secrets (printf "%s_FILE" $variable) $ref -}}
+{{- end -}}
+{{- with .Values.gateway.originSecret -}}
+{{- $_ := set $secrets "ORIGIN_URL_FILE" (printf "%s/%s" (include "readthrough.ref.name" .) (include "readthrough.ref.key" (list . "url"))) -}}
+{{- end -}}
+{{- with .Values.gateway.redisSecret -}}
+{{- $_ := set $secrets "READTHROUGH_UPSTREAM_PASSWORD_FILE" (printf "%s/%s" (include "readthrough.ref.name" .) (include "readthrough.ref.key" (list . "password"))) -}}
+{{- end -}}
+{{- toYaml $secrets -}}
+{{- end -}}
+
+{{/* Whether the cluster and the settings give a Job a sidecar, as the test of injection needs it: "true" or nothing. */}}
+{{- define "readthrough.nativeSidecars" -}}
+{{- if or (eq .Values.sidecar.form "native") (and (eq .Values.sidecar.form "auto") (semverCompare ">=1.29.0-0" .Capabilities.KubeVersion.Version)) }}true{{ end -}}
+{{- end -}}
+
+{{/* The gateway's configuration as text. */}}
+{{- define "readthrough.gateway.config" -}}
+{{- $text := include "readthrough.config" (dict "config" .Values.gateway.config "at" "gateway.config") -}}
+{{- $parsed := fromYaml $text -}}
+{{- range list "listen" "admin" "debug" "requireAuth" "allowUnauthenticated" "shutdownGrace" -}}
+{{- if hasKey $parsed . -}}
+{{- fail (printf "gateway.config.%s is the chart's to set: remove it. The gateway listens on all addresses, and its clients have to authenticate" .) -}}
+{{- end -}}
+{{- end -}}
+{{- $text -}}
+{{- end -}}

@@ -1,0 +1,79 @@
+package chart
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"readthrough/test/harness"
+)
+
+// TestConfigurations has the program check every configuration that is rendered.
+func TestConfigurations(t *testing.T) {
+	sidecar, err := harness.BuildSidecar(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	if err := os.WriteFile(ca, harness.MustCA(t).PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	forEachCase(t, func(t *testing.T, objects []object) {
+		for _, m := range of[*corev1.ConfigMap](objects) {
+			if m.Labels["readthrough/config"] != "true" {
+				continue
+			}
+			text, has := m.Data["readthrough.yaml"]
+			if !has || len(m.Data) != 1 {
+				t.Errorf("ConfigMap %s has not the one key readthrough.yaml: %v", m.Name, m.Data)
+			}
+			// Secrets and certificates are mounted in a pod, and are not here.
+			text = strings.ReplaceAll(text, "/etc/readthrough/tls/ca.crt", ca)
+			for _, variable := range regexp.MustCompile(`\$\{\w+\}`).FindAllString(text, -1) {
+				text = strings.ReplaceAll(text, variable, "postgres://reader@db/shop")
+			}
+			path := filepath.Join(t.TempDir(), "readthrough.yaml")
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := run(t, "", sidecar, "check", "--offline", "--config", path); err != nil {
+				t.Errorf("ConfigMap %s/%s: %v\n%s", m.Namespace, m.Name, err, text)
+			}
+		}
+	})
+}
+
+// TestGatewayStarts runs the program as the gateway's container does: with its arguments and variables, other ports, and files where the
+// volumes would be.
+func TestGatewayStarts(t *testing.T) {
+	objects := decode(t, kustomize(t, manifests("gateway")))
+	container := named[*appsv1.Deployment](t, objects, "readthrough-gateway").Spec.Template.Spec.Containers[0]
+	folder := t.TempDir()
+	config := named[*corev1.ConfigMap](t, objects, "readthrough-gateway").Data["readthrough.yaml"]
+	o := harness.SidecarOptions{Config: config}
+	for _, e := range container.Env {
+		switch {
+		case e.ValueFrom != nil || e.Name == "READTHROUGH_CONFIG" || e.Name == "READTHROUGH_LISTEN" || e.Name == "READTHROUGH_ADMIN" || e.Name == "READTHROUGH_DEBUG":
+			continue // the harness's own
+		case strings.HasSuffix(e.Name, "_FILE"):
+			path := filepath.Join(folder, filepath.Base(e.Value))
+			if err := os.WriteFile(path, []byte("postgres://reader@localhost:1/shop"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			o.Env = append(o.Env, e.Name+"="+path)
+		default:
+			o.Env = append(o.Env, e.Name+"="+e.Value)
+		}
+	}
+	o.Listen = "0.0.0.0:0" // beyond loopback, which only required authentication allows
+	s, err := harness.StartSidecar(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Kill() })
+}
