@@ -56,6 +56,7 @@ type Keeper struct {
 	inPlace []byte    // the bundle that all configurations have had
 	since   time.Time // when that was first seen
 	problem string    // the last one logged
+	unseen  bool      // that the validating configuration cannot be seen was logged
 }
 
 // NewKeeper does nothing until Run.
@@ -132,9 +133,13 @@ func (k *Keeper) note(ctx context.Context, err error) {
 // ever replaced by an earlier one: whoever holds an old Secret also holds an old version of the configurations, if a later
 // bundle has been put there.
 func (k *Keeper) synchronize(ctx context.Context) error {
-	configurations, err := readConfigurations(ctx, k.o.Client, k.o.Configuration)
+	configurations, unseen, err := readConfigurations(ctx, k.o.Client, k.o.Configuration)
 	if err != nil {
 		return err
+	}
+	if unseen != nil && !k.unseen {
+		k.unseen = true
+		k.o.Log.Info("ConfigMaps are not validated, or nobody tells API servers whom to trust for it", zap.Error(unseen))
 	}
 	secret, err := k.o.Client.Secret(ctx, k.o.Namespace, k.o.Secret)
 	if kube.IsNotFound(err) {

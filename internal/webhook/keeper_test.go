@@ -398,16 +398,26 @@ func forbidWrites(r *http.Request) http.Handler {
 	return nil
 }
 
-// TestWithoutValidating has the chart's validation turned off.
+// TestWithoutValidating has the chart's validation turned off, and with it the right to look whether it is.
 func TestWithoutValidating(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		w.Delete(validatingPath)
-		r := w.start("a", "injector")
-		time.Sleep(time.Second)
-		if err := r.Ready(); err != nil {
-			t.Error(err)
-		}
-		w.endAll()
-	})
+	for name, forbidden := range map[string]bool{"absent": false, "forbidden": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.Delete(validatingPath)
+				w.Before(func(r *http.Request) http.Handler {
+					if forbidden && r.URL.Path == validatingPath {
+						return kubeapi.Status(http.StatusForbidden, "RBAC")
+					}
+					return nil
+				})
+				r := w.start("a", "injector")
+				time.Sleep(time.Second)
+				if err := r.Ready(); err != nil {
+					t.Error(err)
+				}
+				w.endAll()
+			})
+		})
+	}
 }
