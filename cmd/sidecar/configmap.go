@@ -11,8 +11,10 @@ func judge(name string, content []byte) (mistakes, warnings []string) {
 	}
 	for _, field := range []struct{ name, setting string }{{"listen", "port"}, {"admin", "admin-port"}, {"debug", "debug-port"}} {
 		if config.doc.gives(field.name) {
-			p := Problem{Line: config.doc.line(field.name), Path: field.name,
-				Message: fmt.Sprintf("has no effect in injected pods: there the annotation readthrough/%s says it", field.setting)}
+			p := Problem{
+				Line: config.doc.line(field.name), Path: field.name,
+				Message: fmt.Sprintf("has no effect in injected pods: there the annotation readthrough/%s says it", field.setting),
+			}
 			warnings = append(warnings, p.format(name))
 		}
 	}

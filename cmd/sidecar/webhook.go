@@ -117,7 +117,10 @@ func (o *webhookOptions) validate() error {
 func (o *webhookOptions) validateOwnCertificates() error {
 	var missing []string
 	for _, f := range []struct{ flag, value string }{
-		{"--certificate-secret", o.certificateSecret}, {"--lease", o.lease}, {"--service", o.service}, {"--namespace", o.namespace},
+		{"--certificate-secret", o.certificateSecret},
+		{"--lease", o.lease},
+		{"--service", o.service},
+		{"--namespace", o.namespace},
 		{"--configuration", o.configuration},
 	} {
 		if f.value == "" {

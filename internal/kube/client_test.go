@@ -35,7 +35,7 @@ const (
 
 // wire is an API server behind TLS, and a client of it.
 type wire struct {
-	*kubeapi.Server
+	api *kubeapi.Server
 	*Client
 	tokenFile string
 	token     atomic.Value // the last one that was sent
@@ -43,10 +43,10 @@ type wire struct {
 
 func newWire(t *testing.T) *wire {
 	t.Helper()
-	w := &wire{Server: kubeapi.New()}
+	w := &wire{api: kubeapi.New()}
 	server := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.token.Store(r.Header.Get("Authorization"))
-		w.Server.ServeHTTP(rw, r)
+		w.api.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(server.Close)
 	dir := t.TempDir()
@@ -71,7 +71,7 @@ func write(t *testing.T, path, content string) {
 
 func TestReads(t *testing.T) {
 	w := newWire(t)
-	w.Put(t, configMapPath, corev1.ConfigMap{Data: map[string]string{"readthrough.yaml": "maps: []"}})
+	w.api.Put(t, configMapPath, corev1.ConfigMap{Data: map[string]string{"readthrough.yaml": "maps: []"}})
 	cm, err := w.ConfigMap(t.Context(), "shop", "readthrough")
 	if err != nil || cm.Data["readthrough.yaml"] != "maps: []" || cm.Name != "readthrough" {
 		t.Errorf("%+v, %v", cm, err)
@@ -88,7 +88,7 @@ func TestReads(t *testing.T) {
 	if _, err := w.ConfigMap(t.Context(), "shop", ""); err == nil || !strings.Contains(err.Error(), "no name given") {
 		t.Errorf("no name: %v", err)
 	}
-	w.Requests()
+	w.api.Requests()
 	for _, name := range []string{"..", ".", "a/b", "a%2fb"} {
 		if _, err := w.ConfigMap(t.Context(), "shop", name); err == nil || !strings.Contains(err.Error(), "is not a name: it may not") {
 			t.Errorf("%q: %v", name, err)
@@ -97,7 +97,7 @@ func TestReads(t *testing.T) {
 			t.Errorf("namespace %q: %v", name, err)
 		}
 	}
-	if got := w.Requests(); len(got) > 0 {
+	if got := w.api.Requests(); len(got) > 0 {
 		t.Errorf("asked %q", got)
 	}
 }
@@ -105,8 +105,8 @@ func TestReads(t *testing.T) {
 // TestCompareAndSwap writes what was read, and what has changed since.
 func TestCompareAndSwap(t *testing.T) {
 	w, ctx := newWire(t), t.Context()
-	w.Put(t, secretPath, corev1.Secret{})
-	w.Put(t, leasePath, coordinationv1.Lease{})
+	w.api.Put(t, secretPath, corev1.Secret{})
+	w.api.Put(t, leasePath, coordinationv1.Lease{})
 
 	secret, err := w.Secret(ctx, "shop", "certificate")
 	if err != nil {
@@ -137,8 +137,8 @@ func TestCompareAndSwap(t *testing.T) {
 
 func TestPatchBundles(t *testing.T) {
 	w, ctx := newWire(t), t.Context()
-	w.Put(t, mutatingPath, admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.MutatingWebhook, 2)})
-	w.Put(t, validatingPath, admissionregistrationv1.ValidatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 1)})
+	w.api.Put(t, mutatingPath, admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.MutatingWebhook, 2)})
+	w.api.Put(t, validatingPath, admissionregistrationv1.ValidatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 1)})
 
 	m, err := w.MutatingConfiguration(ctx, "readthrough")
 	if err != nil {
@@ -182,19 +182,21 @@ func TestErrors(t *testing.T) {
 		answer http.Handler
 		want   string
 	}{
-		"forbidden": {kubeapi.Status(403, `secrets "certificate" is forbidden`),
-			`the service account may not get secrets in namespace shop: give it that right by a Role and its RoleBinding (secrets "certificate" is forbidden)`},
+		"forbidden": {
+			kubeapi.Status(403, `secrets "certificate" is forbidden`),
+			`the service account may not get secrets in namespace shop: give it that right by a Role and its RoleBinding (secrets "certificate" is forbidden)`,
+		},
 		"unauthorized": {kubeapi.Status(401, "Unauthorized"), "the API server does not accept the service account's token: Unauthorized"},
 		"status":       {kubeapi.Status(500, "etcd is gone"), "GET " + secretPath + ": 500: etcd is gone"},
 		"no status":    {text(502, "bad gateway\nof somebody"), "GET " + secretPath + ": 502: bad gateway"},
 		"empty":        {text(503, ""), "GET " + secretPath + ": 503: Service Unavailable"},
-		"redirect":     {http.RedirectHandler("/elsewhere", 302), "GET " + secretPath + ": 302: <a href=\"/elsewhere\">Found</a>."},
+		"redirect":     {http.RedirectHandler("/elsewhere", http.StatusFound), "GET " + secretPath + ": 302: <a href=\"/elsewhere\">Found</a>."},
 		"not JSON":     {text(200, "<html>"), "GET " + secretPath + ": the answer is not what it should be: invalid character '<' looking for beginning of value"},
 		"too large":    {text(200, strings.Repeat(" ", maxBody+1)), "GET " + secretPath + ": the answer is larger than 8 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWire(t)
-			w.Before(func(*http.Request) http.Handler { return c.answer })
+			w.api.Before(func(*http.Request) http.Handler { return c.answer })
 			_, err := w.Secret(t.Context(), "shop", "certificate")
 			if err == nil || err.Error() != c.want {
 				t.Errorf("error %v\nwant  %s", err, c.want)
@@ -209,8 +211,8 @@ func TestErrors(t *testing.T) {
 // TestRefusedTokenIsReadAgain does not wait for the token's life to end.
 func TestRefusedTokenIsReadAgain(t *testing.T) {
 	w := newWire(t)
-	w.Put(t, secretPath, corev1.Secret{})
-	w.Before(func(*http.Request) http.Handler {
+	w.api.Put(t, secretPath, corev1.Secret{})
+	w.api.Before(func(*http.Request) http.Handler {
 		if w.token.Load() == "Bearer first" {
 			return kubeapi.Status(401, "expired")
 		}
@@ -293,7 +295,7 @@ func TestAuthorityIsChecked(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if got := w.Requests(); len(got) > 0 {
+	if got := w.api.Requests(); len(got) > 0 {
 		t.Errorf("asked %q", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"net/url"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -48,7 +48,7 @@ func (r resource) validate() error {
 		return fmt.Errorf("%s: no name given", r.plural) // it would be the list of all
 	}
 	for _, segment := range []string{r.namespace, r.name} {
-		if wrong := path.IsValidPathSegmentName(segment); len(wrong) > 0 {
+		if wrong := content.IsPathSegmentName(segment); len(wrong) > 0 {
 			return fmt.Errorf("%s: %q is not a name: it %s", r.plural, segment, strings.Join(wrong, ", "))
 		}
 	}

@@ -21,14 +21,16 @@ type configuration struct {
 	patch           func(ctx context.Context, name, resourceVersion string, bundle []byte, webhooks int) error
 }
 
-// readConfigurations reads the mutating and the validating configuration; the second may be absent.
-func readConfigurations(ctx context.Context, client *kube.Client, name string) ([]*configuration, error) {
+// readConfigurations reads the mutating configuration and the validating one, where there is one. Who may not see the second
+// is taken not to have it: without a validation there is no right to it either, and no right comes before not found. unseen
+// tells of that.
+func readConfigurations(ctx context.Context, client *kube.Client, name string) (all []*configuration, unseen, err error) {
 	mutating, err := client.MutatingConfiguration(ctx, name)
 	if kube.IsNotFound(err) {
-		return nil, fmt.Errorf("there is no MutatingWebhookConfiguration %s: nobody would ask for an injection; --configuration names it", name)
+		return nil, nil, fmt.Errorf("there is no MutatingWebhookConfiguration %s: nobody would ask for an injection; --configuration names it", name)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	m := &configuration{
 		kind: "MutatingWebhookConfiguration", name: name, resourceVersion: mutating.ResourceVersion, patch: client.PatchMutatingBundles,
@@ -37,11 +39,13 @@ func readConfigurations(ctx context.Context, client *kube.Client, name string) (
 		m.bundles = append(m.bundles, w.ClientConfig.CABundle)
 	}
 	validating, err := client.ValidatingConfiguration(ctx, name)
-	if kube.IsNotFound(err) {
-		return []*configuration{m}, nil
-	}
-	if err != nil {
-		return nil, err
+	switch {
+	case kube.IsNotFound(err):
+		return []*configuration{m}, nil, nil
+	case kube.IsForbidden(err):
+		return []*configuration{m}, err, nil
+	case err != nil:
+		return nil, nil, err
 	}
 	v := &configuration{
 		kind: "ValidatingWebhookConfiguration", name: name, resourceVersion: validating.ResourceVersion, patch: client.PatchValidatingBundles,
@@ -49,7 +53,7 @@ func readConfigurations(ctx context.Context, client *kube.Client, name string) (
 	for _, w := range validating.Webhooks {
 		v.bundles = append(v.bundles, w.ClientConfig.CABundle)
 	}
-	return []*configuration{m, v}, nil
+	return []*configuration{m, v}, nil, nil
 }
 
 // has reports whether every webhook of the configuration has this bundle.

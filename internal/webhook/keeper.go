@@ -47,6 +47,7 @@ type Keeper struct {
 	rotation rotation
 	elector  *elector
 	kick     chan struct{} // there is something to do
+	now      func() time.Time
 
 	served  atomic.Pointer[pair]
 	pending atomic.Pointer[string] // why no certificate has been trusted so far; nil once one was
@@ -55,6 +56,7 @@ type Keeper struct {
 	inPlace []byte    // the bundle that all configurations have had
 	since   time.Time // when that was first seen
 	problem string    // the last one logged
+	unseen  bool      // that the validating configuration cannot be seen was logged
 }
 
 // NewKeeper does nothing until Run.
@@ -68,7 +70,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 			},
 			lifetime: o.Lifetime,
 		},
-		kick: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), now: time.Now,
 	}
 	k.elector = &elector{
 		client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, log: o.Log, metrics: o.Metrics,
@@ -131,9 +133,13 @@ func (k *Keeper) note(ctx context.Context, err error) {
 // ever replaced by an earlier one: whoever holds an old Secret also holds an old version of the configurations, if a later
 // bundle has been put there.
 func (k *Keeper) synchronize(ctx context.Context) error {
-	configurations, err := readConfigurations(ctx, k.o.Client, k.o.Configuration)
+	configurations, unseen, err := readConfigurations(ctx, k.o.Client, k.o.Configuration)
 	if err != nil {
 		return err
+	}
+	if unseen != nil && !k.unseen {
+		k.unseen = true
+		k.o.Log.Info("ConfigMaps are not validated, or nobody tells API servers whom to trust for it", zap.Error(unseen))
 	}
 	secret, err := k.o.Client.Secret(ctx, k.o.Namespace, k.o.Secret)
 	if kube.IsNotFound(err) {
@@ -142,7 +148,7 @@ func (k *Keeper) synchronize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := k.now()
 	held := k.rotation.read(secret.Data, now)
 	k.observe(held, configurations, now)
 	if k.elector.leads() {

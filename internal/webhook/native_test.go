@@ -1,12 +1,11 @@
 package webhook
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"context"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -21,7 +20,13 @@ func TestHasNativeSidecars(t *testing.T) {
 		major, minor string
 		want         bool
 	}{
-		{"1", "34", true}, {"1", "29", true}, {"1", "29+", true}, {"1", "28", false}, {"1", "28+", false}, {"1", "9", false}, {"2", "0", true},
+		{"1", "34", true},
+		{"1", "29", true},
+		{"1", "29+", true},
+		{"1", "28", false},
+		{"1", "28+", false},
+		{"1", "9", false},
+		{"2", "0", true},
 		{"1", "30-eks-1", true},
 	} {
 		got, err := hasNativeSidecars(&version.Info{Major: c.major, Minor: c.minor})

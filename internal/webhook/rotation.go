@@ -110,6 +110,7 @@ func (r rotation) take(s step, c certificates, trusted []*x509.Certificate, now 
 		return certificates{current: c.next, bundle: c.bundle}, nil
 	case tidy:
 		c.bundle, c.foreign = slices.DeleteFunc(slices.Clone(c.bundle), expired(now)), nil
+	case stay:
 	}
 	return c, nil
 }

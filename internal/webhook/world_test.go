@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -35,6 +36,9 @@ type world struct {
 	*kubeapi.Server
 	t testing.TB
 
+	settle time.Duration            // of each replica
+	skew   map[string]time.Duration // of a replica's clock
+
 	mu        sync.Mutex
 	replicas  map[string]*replica
 	unwatched bool
@@ -58,7 +62,7 @@ type replica struct {
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{Server: kubeapi.New(), t: t, replicas: map[string]*replica{}}
+	w := &world{Server: kubeapi.New(), t: t, replicas: map[string]*replica{}, settle: testSettle}
 	w.Put(t, secretPath, corev1.Secret{Type: corev1.SecretTypeOpaque})
 	w.Put(t, leasePath, coordinationv1.Lease{})
 	w.Put(t, mutatingPath, admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.MutatingWebhook, 2)})
@@ -83,8 +87,10 @@ func (w *world) start(name, lease string) *replica {
 	}
 	r.Keeper = NewKeeper(KeeperOptions{
 		Client: client, Namespace: "rt", Secret: "certificate", Lease: lease, Service: "readthrough", Configuration: "readthrough",
-		Identity: name, Lifetime: testLifetime, Settle: testSettle, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry()),
+		Identity: name, Lifetime: testLifetime, Settle: w.settle, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
+	skew := w.skew[name]
+	r.now = func() time.Time { return time.Now().Add(skew) }
 	w.mu.Lock()
 	w.replicas[name] = r
 	w.mu.Unlock()
@@ -180,7 +186,7 @@ func (w *world) secret() map[string][]byte {
 
 // watch fails the test at the first moment at which an API server would not trust what a replica serves: one that has the
 // latest bundles, or one that has those of any moment within the time that changes have to settle. It looks after every write
-// and, as replicas change what they serve, every now and then.
+// and, as replicas change what they serve, every now and then. Nor may an earlier bundle ever come back.
 func (w *world) watch(ctx context.Context) {
 	type state struct {
 		all      []*configuration
@@ -188,6 +194,7 @@ func (w *world) watch(ctx context.Context) {
 	}
 	var mu sync.Mutex
 	states := []state{{all: w.bundles()}}
+	history := map[int][][]byte{} // of each webhook's bundle
 	looked := map[string]string{} // what was seen of each replica, so that nothing is verified twice in a row
 	look := func(changed bool) {
 		mu.Lock()
@@ -196,8 +203,17 @@ func (w *world) watch(ctx context.Context) {
 		if bundles := w.bundles; changed && !same(bundles(), states[len(states)-1].all) {
 			states[len(states)-1].replaced = now
 			states = append(states, state{all: bundles()})
+			for i, b := range bundlesOf(bundles()) {
+				if last := history[i]; len(last) > 0 && bytes.Equal(last[len(last)-1], b) {
+					continue
+				}
+				if slices.ContainsFunc(history[i], func(earlier []byte) bool { return bytes.Equal(earlier, b) }) && !w.t.Failed() {
+					w.t.Errorf("at %s: an earlier bundle is back", now.Format(time.TimeOnly))
+				}
+				history[i] = append(history[i], b)
+			}
 		}
-		states = slices.DeleteFunc(states, func(s state) bool { return !s.replaced.IsZero() && now.Sub(s.replaced) >= testSettle })
+		states = slices.DeleteFunc(states, func(s state) bool { return !s.replaced.IsZero() && now.Sub(s.replaced) >= w.settle })
 		for _, r := range w.running() {
 			p := r.served.Load()
 			if p == nil {
