@@ -1,0 +1,144 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// images are the names under which the cluster has what runs in it.
+type images struct {
+	sidecar  string
+	app      string
+	redis    string
+	postgres string
+}
+
+// loader brings an image into the cluster and gives its full name. The first word of the command is its entrypoint.
+type loader func(ctx context.Context, name string, tree rootfs, command ...string) (string, error)
+
+// newLoader is the one that the environment asks for.
+func newLoader() (loader, error) {
+	load, registry := os.Getenv("E2E_LOAD"), os.Getenv("E2E_REGISTRY")
+	switch {
+	case load != "" && registry != "":
+		return nil, errors.New("E2E_LOAD and E2E_REGISTRY are both set: say one way for images to get into the cluster")
+	case load != "":
+		return loadBy(load), nil
+	case registry != "":
+		return pushTo(registry), nil
+	}
+	return nil, errors.New(`no way for images to get into the cluster. Set one of these:
+  E2E_LOAD      a command that is called with NAME:TAG ROOTFS ENTRYPOINT ARG... and makes the folder ROOTFS an image on every node
+  E2E_REGISTRY  a registry, with a path if it wants one, to which this machine may push and from which the nodes pull`)
+}
+
+// loadBy loads with a command. Names have a host that no registry has: what is not there must not be looked for elsewhere.
+func loadBy(load string) loader {
+	return func(ctx context.Context, name string, tree rootfs, args ...string) (string, error) {
+		digest, err := tree.digest()
+		if err != nil {
+			return "", err
+		}
+		name = "readthrough.invalid/" + name + ":" + digest
+		_, err = command(ctx, "", "sh", append([]string{"-c", load + ` "$@"`, "E2E_LOAD", name, string(tree)}, args...)...)
+		return name, err
+	}
+}
+
+// makeImages builds all images and brings them into the cluster.
+func makeImages(t testing.TB, load loader) (made images) {
+	t.Helper()
+	ctx, root := t.Context(), repository(t)
+	for _, image := range []struct {
+		name    string
+		to      *string
+		command []string
+		build   func(rootfs) error
+	}{
+		{"app", &made.app, []string{"/app"}, func(r rootfs) error { return r.goProgram(ctx, root, "./test/e2e/app", "/app") }},
+		{"redis", &made.redis, []string{"redis-server"}, func(r rootfs) error { return redisImage(ctx, r) }},
+		{"postgres", &made.postgres, []string{"postgres"}, func(r rootfs) error { return postgresImage(ctx, r) }},
+		{"sidecar", &made.sidecar, []string{"/sidecar"}, func(r rootfs) error { return sidecarImage(ctx, root, r) }},
+	} {
+		tree := rootfs(t.TempDir())
+		must(t, os.Chmod(string(tree), 0o755))
+		if err := image.build(tree); err != nil {
+			t.Fatalf("image %s: %v", image.name, err)
+		}
+		name, err := load(ctx, image.name, tree, image.command...)
+		if err != nil {
+			t.Fatalf("image %s: %v", image.name, err)
+		}
+		*image.to = name
+		t.Logf("image %s", name)
+	}
+	return made
+}
+
+// repository is the folder of this module.
+func repository(t testing.TB) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	must(t, err)
+	return root
+}
+
+// sidecarImage is the product's own file tree.
+func sidecarImage(ctx context.Context, root string, r rootfs) error {
+	return r.goProgram(ctx, root, "./cmd/sidecar", "/sidecar")
+}
+
+func redisImage(ctx context.Context, r rootfs) error {
+	for _, program := range []string{"redis-server", "redis-cli"} {
+		path, err := exec.LookPath(program)
+		if err != nil {
+			return err
+		}
+		if err := r.addProgram(ctx, path); err != nil {
+			return err
+		}
+		if filepath.Dir(path) != "/usr/bin" {
+			return fmt.Errorf("%s is not in /usr/bin, where the image's PATH has it", path)
+		}
+	}
+	return nil
+}
+
+// postgresImage has the newest PostgreSQL of this machine, its programs linked to /usr/bin, and the shell that initdb needs.
+func postgresImage(ctx context.Context, r rootfs) error {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	if err != nil || len(found) == 0 {
+		return errors.New("no /usr/lib/postgresql/*/bin/postgres: on Debian or Ubuntu, apt-get install postgresql")
+	}
+	home := filepath.Dir(filepath.Dir(slices.Max(found)))
+	version := filepath.Base(home)
+	unneeded := []string{filepath.Join(home, "lib/bitcode"), filepath.Join(home, "lib/llvmjit.so"), filepath.Join(home, "lib/pgxs")}
+	kept := func(path string) bool { return !slices.Contains(unneeded, path) }
+	for _, folder := range []string{filepath.Join(home, "lib"), "/usr/share/postgresql/" + version, "/usr/share/zoneinfo"} {
+		if err := r.addTree(ctx, folder, kept); err != nil {
+			return err
+		}
+	}
+	if err := r.addProgram(ctx, "/bin/sh"); err != nil {
+		return err
+	}
+	for _, program := range []string{"postgres", "initdb", "pg_isready", "psql"} {
+		path := filepath.Join(home, "bin", program)
+		if err := r.addProgram(ctx, path); err != nil {
+			return err
+		}
+		link := filepath.Join(string(r), "usr/bin", program)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink(path, link)); err != nil {
+			return err
+		}
+	}
+	return r.write("/etc/passwd", "postgres:x:65532:65532::/data:/bin/sh\n")
+}
