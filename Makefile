@@ -101,6 +101,11 @@ soak: ## Load of every kind and faults at random for SOAK (5m), then a look at w
 	@test/deps.sh go gcc redis postgres
 	SOAK=$(SOAK) $(GO) test -race -count=1 -timeout 0 -v $(TESTFLAGS) ./test/soak
 
+.PHONY: e2e
+e2e: ## The chart and everything after it on the Kubernetes of KUBECONFIG, which takes images by E2E_LOAD or E2E_REGISTRY: see CONTRIBUTING.md
+	@test/deps.sh go redis postgres
+	$(GO) test -tags e2e -count=1 -timeout 60m -parallel 6 -v $(TESTFLAGS) ./test/e2e
+
 .PHONY: lint
 lint: ## Linters, formatting and the syntax of scripts; the first run builds golangci-lint (minutes)
 	@test/deps.sh go

@@ -16,9 +16,12 @@ import (
 // images are the names under which the cluster has what runs in it.
 type images struct {
 	sidecar  string
+	older    string // a sidecar from before
 	app      string
 	redis    string
 	postgres string
+
+	program string // the sidecar's program, a file of this machine
 }
 
 // loader brings an image into the cluster and gives its full name. The first word of the command is its entrypoint.
@@ -66,7 +69,11 @@ func makeImages(t testing.TB, load loader) (made images) {
 		{"app", &made.app, []string{"/app"}, func(r rootfs) error { return r.goProgram(ctx, root, "./test/e2e/app", "/app") }},
 		{"redis", &made.redis, []string{"redis-server"}, func(r rootfs) error { return redisImage(ctx, r) }},
 		{"postgres", &made.postgres, []string{"postgres"}, func(r rootfs) error { return postgresImage(ctx, r) }},
-		{"sidecar", &made.sidecar, []string{"/sidecar"}, func(r rootfs) error { return sidecarImage(ctx, root, r) }},
+		{"older", &made.older, []string{"/sidecar"}, func(r rootfs) error { return olderImage(ctx, root, t.TempDir(), r) }},
+		{"sidecar", &made.sidecar, []string{"/sidecar"}, func(r rootfs) error {
+			made.program = filepath.Join(string(r), "sidecar")
+			return sidecarImage(ctx, root, r)
+		}},
 	} {
 		tree := rootfs(t.TempDir())
 		must(t, os.Chmod(string(tree), 0o755))
@@ -94,6 +101,17 @@ func repository(t testing.TB) string {
 // sidecarImage is the product's own file tree.
 func sidecarImage(ctx context.Context, root string, r rootfs) error {
 	return r.goProgram(ctx, root, "./cmd/sidecar", "/sidecar")
+}
+
+// olderImage is the sidecar of an earlier revision: E2E_OLDER, else the last release, else the last one that knew nothing of injection.
+func olderImage(ctx context.Context, root, source string, r rootfs) error {
+	const find = `cd "$1"
+revision=${E2E_OLDER:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || git log --diff-filter=A --format=%H^ -- internal/inject | tail -n 1)}
+git archive "${revision:?}" | tar -x -C "$2"`
+	if _, err := command(ctx, "", "sh", "-ec", find, "sh", root, source); err != nil {
+		return fmt.Errorf("an earlier revision of this repository is needed, by E2E_OLDER or from a clone that has its history: %w", err)
+	}
+	return r.goProgram(ctx, source, "./cmd/sidecar", "/sidecar")
 }
 
 func redisImage(ctx context.Context, r rootfs) error {

@@ -1,0 +1,107 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"testing"
+)
+
+// world is what all scenarios share. Each has namespaces of its own besides.
+type world struct {
+	images
+	stores  *stores
+	release *release
+
+	// resident is an application from before everything that is done to the release. It must not notice any of it.
+	resident *resident
+}
+
+// TestKubernetes installs the chart once, and takes it through its life. Scenarios of one stage run side by side.
+func TestKubernetes(t *testing.T) {
+	load, err := newLoader()
+	must(t, err)
+	t.Logf("%s", kubectl(t, "version"))
+	removeRelease(t)
+	removeLeftovers(t)
+
+	w := &world{images: makeImages(t, load)}
+	w.stores = newStores(t, w.images, "stores")
+	home := newNamespace(t, "resident")
+	w.release = newRelease(t, w.images, w.stores, map[string]any{"namespace": home, "config": w.stores.configuration(userMap)})
+	w.resident = w.newResident(t, home)
+
+	t.Run("installed", func(t *testing.T) {
+		w.sideBySide(t,
+			scenario{"an unmodified application reads through", w.readsThrough},
+			scenario{"a changed ConfigMap is taken up, a bad one refused", w.changesConfiguration},
+			scenario{"a value of 256 MiB", w.passesBigValues},
+			scenario{"a Job completes", w.completesJobs},
+			scenario{"Redis and PostgreSQL are gone", w.outlastsItsStores},
+			scenario{"a namespace opts in, a pod out", w.injectsByNamespace},
+			scenario{"an ordinary container", w.injectsOrdinaryContainers},
+			scenario{"what is wrong is said", w.deniesWithReasons},
+			scenario{"an older sidecar", w.injectsOlderSidecars},
+			scenario{"every pod of the decision tests", w.acceptsGoldenPods},
+			scenario{"the gateway", w.servesByGateway},
+			scenario{"helm test", w.testsItself},
+		)
+	})
+	t.Run("upgraded", func(t *testing.T) {
+		w.rotatesCertificates(t)
+		w.resident.served(t)
+	})
+	t.Run("failing open", func(t *testing.T) {
+		w.release.apply(t, values("Ignore", "injector", "failurePolicy"))
+		w.release.apply(t, values(false, "injector", "validation", "enabled"))
+		t.Run("a sidecar restarts with a bad file", w.restartsWithBadConfiguration)
+		t.Run("the injector is gone", w.startsWithoutInjector)
+		w.resident.served(t)
+	})
+	t.Run("uninstalled", func(t *testing.T) {
+		t.Run("nothing is left", w.uninstalls)
+		t.Run("injection without a webhook", w.injectsByCommand)
+		w.resident.served(t)
+	})
+	t.Run("without helm", w.installsManifests)
+}
+
+// scenario is one thing to see on the cluster.
+type scenario struct {
+	name string
+	run  func(*testing.T)
+}
+
+func (w *world) sideBySide(t *testing.T, all ...scenario) {
+	for _, s := range all {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.run(t)
+		})
+	}
+}
+
+// resident is an application that has been there all the time.
+type resident struct {
+	namespace string
+	pod       string
+	last      serving
+}
+
+func (w *world) newResident(t *testing.T, namespace string) *resident {
+	t.Helper()
+	apply(t, namespace, w.stores.secret(), deployment(w.appPod("app", "serve", "user:1")))
+	r := &resident{namespace: namespace, pod: awaitPods(t, namespace, "app=app")[0].Name}
+	r.served(t)
+	return r
+}
+
+// served fails the test if the application has met an error, a null or a restart since it started, or reads no more.
+func (r *resident) served(t *testing.T) {
+	t.Helper()
+	now := servesOn(t, r.namespace, r.pod, serving{Reads: r.last.Reads})
+	if n := restarts(t, r.namespace, r.pod); n != 0 {
+		t.Fatalf("the sidecar of %s has been restarted %d times", r.pod, n)
+	}
+	t.Logf("the application from before: %d reads and no error since it started, the slowest %d ms", now.Reads, now.SlowestMS)
+	r.last = now
+}

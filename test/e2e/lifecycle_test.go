@@ -1,0 +1,223 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// rotatesCertificates upgrades the release to certificates that live for less than a minute, and replaces the injector's pods, all
+// while pods are created. None of them may be refused, nor be created without a sidecar.
+func (w *world) rotatesCertificates(t *testing.T) {
+	namespace := newNamespace(t, "load")
+	w.stores.prepare(t, namespace, userMap)
+	load := w.createPods(t, namespace)
+
+	w.release.apply(t, map[string]any{"injector": map[string]any{
+		"logLevel": "debug", "certificates": map[string]any{"lifetime": "45s", "settle": "5s"},
+	}})
+	t.Logf("upgraded: %d admissions so far", load.admitted())
+	load.check(t)
+
+	certificates, trusted := map[string]bool{}, map[string]bool{}
+	eventually(t, 4*time.Minute, func() error {
+		load.check(t)
+		secrets, err := lookUp[corev1.SecretList](t.Context(), "secrets", "-n", w.release.namespace, "-l", "app.kubernetes.io/instance="+releaseName)
+		if err != nil {
+			return err
+		}
+		for _, s := range secrets.Items {
+			if certificate := s.Data["tls.crt"]; len(certificate) > 0 {
+				certificates[string(certificate)] = true
+			}
+		}
+		webhooks, err := lookUp[admissionv1.MutatingWebhookConfiguration](t.Context(), "mutatingwebhookconfiguration", releaseName)
+		if err != nil {
+			return err
+		}
+		trusted[string(webhooks.Webhooks[0].ClientConfig.CABundle)] = true
+		if len(certificates) < 3 || len(trusted) < 3 {
+			return fmt.Errorf("%d certificates and %d CA bundles were seen", len(certificates), len(trusted))
+		}
+		return nil
+	})
+	t.Logf("%d certificates and %d CA bundles later: %d admissions", len(certificates), len(trusted), load.admitted())
+
+	kubectl(t, "rollout", "restart", "-n", w.release.namespace, "deployment/"+injector)
+	kubectl(t, "rollout", "status", "-n", w.release.namespace, "deployment/"+injector, "--timeout=2m")
+	t.Logf("every pod of the injector replaced: %d admissions", load.end(t))
+
+	apply(t, namespace, w.appPod("app", "serve", "user:17"))
+	isNative(t, awaitPods(t, namespace, "app=app")[0])
+}
+
+// injector is the name of its Deployment.
+const injector = releaseName + "-injector"
+
+// admissions are pods created one after the other, as far as a dry run goes: through all of admission, but not into etcd.
+type admissions struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+
+	mu     sync.Mutex
+	passed int
+	failed []error
+}
+
+func (w *world) createPods(t *testing.T, namespace string) *admissions {
+	t.Helper()
+	const each = 20
+	var batch []any
+	for i := range each {
+		batch = append(batch, w.appPod(fmt.Sprintf("pod-%d", i), "serve", "user:17"))
+	}
+	pods := manifest(t, batch...)
+	ctx, cancel := context.WithCancel(t.Context())
+	a := &admissions{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		for ctx.Err() == nil {
+			out, err := command(ctx, pods, "kubectl", "create", "--dry-run=server", "-n", namespace, "-f", "-",
+				"-o", `jsonpath={.metadata.labels.readthrough/injected}{"\n"}`)
+			if ctx.Err() != nil {
+				return
+			}
+			if n := strings.Count(out, "true\n"); err == nil && n != each {
+				err = fmt.Errorf("%d of %d pods were injected:\n%s", n, each, out)
+			}
+			a.mu.Lock()
+			if err != nil {
+				a.failed = append(a.failed, fmt.Errorf("%s: %w", time.Now().Format(time.TimeOnly), err))
+			} else {
+				a.passed += each
+			}
+			a.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-a.done })
+	return a
+}
+
+func (a *admissions) admitted() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.passed
+}
+
+// check fails the test if an admission has failed.
+func (a *admissions) check(t testing.TB) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	must(t, errors.Join(a.failed...))
+}
+
+// end stops and gives how many there were.
+func (a *admissions) end(t testing.TB) int {
+	t.Helper()
+	a.cancel()
+	<-a.done
+	a.check(t)
+	if a.passed == 0 {
+		t.Fatal("no pod was created")
+	}
+	return a.passed
+}
+
+// restartsWithBadConfiguration: where nobody has checked it, a bad file takes nothing down, not even a sidecar that starts anew.
+func (w *world) restartsWithBadConfiguration(t *testing.T) {
+	namespace := newNamespace(t, "bad")
+	w.stores.prepare(t, namespace, userMap)
+	yes := true
+	pod := w.appPod("app", "serve", "user:18")
+	pod.Spec.ShareProcessNamespace = &yes // so that the application can kill the sidecar
+	apply(t, namespace, pod)
+	awaitPods(t, namespace, "app=app")
+	before := servesOn(t, namespace, pod.Name, serving{})
+
+	apply(t, namespace, configMap("apiVersion: readthrough/v1\nmaps: nonsense\n"))
+	status := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s:6381/proxy/readyz?verbose", namespace, pod.Name)
+	eventually(t, 3*time.Minute, func() error {
+		said, err := command(t.Context(), "", "kubectl", "get", "--raw", status)
+		return errors.Join(err, contains(said, "refused"))
+	})
+	servesOn(t, namespace, pod.Name, before)
+
+	kubectl(t, "exec", "-n", namespace, pod.Name, "-c", "app", "--", "/app", "kill", "sidecar")
+	eventually(t, time.Minute, func() error {
+		if n := restarts(t, namespace, pod.Name); n != 1 {
+			return fmt.Errorf("the sidecar has been restarted %d times", n)
+		}
+		got, err := tryDo(t, namespace, pod.Name, "GET", "user:19")
+		if err == nil && got != "user 19" {
+			err = fmt.Errorf("GET user:19 answers %q", got)
+		}
+		return err
+	})
+	after, err := served(t, namespace, pod.Name)
+	must(t, err)
+	t.Logf("killed: the application met %d errors", after.Errors-before.Errors)
+	servesOn(t, namespace, pod.Name, after)
+	must(t, contains(kubectl(t, "get", "--raw", status), "refused"))
+	if n := restarts(t, namespace, pod.Name); n != 1 {
+		t.Fatalf("the sidecar has been restarted %d times", n)
+	}
+}
+
+// startsWithoutInjector: with failurePolicy Ignore a pod is created without a sidecar while nobody can inject it.
+func (w *world) startsWithoutInjector(t *testing.T) {
+	namespace := newNamespace(t, "without")
+	w.stores.prepare(t, namespace, userMap)
+	kubectl(t, "scale", "-n", w.release.namespace, "deployment/"+injector, "--replicas=0")
+	kubectl(t, "wait", "-n", w.release.namespace, "--for=delete", "pods", "-l", "app.kubernetes.io/component=injector", "--timeout=60s")
+	apply(t, namespace, w.appPod("app", "serve", "user:20"))
+	isNotInjected(t, awaitPods(t, namespace, "app=app")[0])
+}
+
+// uninstalls looks for what may be left: of the release anywhere, and of anything in its namespace.
+func (w *world) uninstalls(t *testing.T) {
+	before := w.leftovers(t)
+	if len(before) < 10 {
+		t.Fatalf("before, only this is found, so that nothing can be said of what is left:\n%s", strings.Join(before, "\n"))
+	}
+	out, err := helm(t.Context(), "uninstall", releaseName, "-n", w.release.namespace, "--wait", "--timeout", "2m")
+	must(t, err)
+	t.Logf("%s", strings.TrimSpace(out))
+	eventually(t, time.Minute, func() error {
+		if left := w.leftovers(t); len(left) > 0 {
+			return fmt.Errorf("left:\n%s", strings.Join(left, "\n"))
+		}
+		return nil
+	})
+}
+
+// leftovers are the objects with the release's labels in the whole cluster, and whatever is in its namespace that neither these tests
+// nor Kubernetes put there.
+func (w *world) leftovers(t testing.TB) []string {
+	t.Helper()
+	list := func(scope string, args ...string) []string {
+		var kinds []string
+		for _, kind := range strings.Fields(kubectl(t, "api-resources", "--verbs=list", "--namespaced="+scope, "-o", "name")) {
+			if !strings.HasPrefix(kind, "events") && !strings.HasSuffix(kind, ".metrics.k8s.io") {
+				kinds = append(kinds, kind)
+			}
+		}
+		return strings.Fields(kubectl(t, append([]string{"get", strings.Join(kinds, ","), "-o", "name", "--show-kind"}, args...)...))
+	}
+	const label = "app.kubernetes.io/instance=" + releaseName
+	found := slices.Concat(list("false", "-l", label), list("true", "-A", "-l", label), list("true", "-n", w.release.namespace))
+	slices.Sort(found)
+	return slices.DeleteFunc(slices.Compact(found), func(name string) bool {
+		return slices.Contains([]string{"configmap/kube-root-ca.crt", "serviceaccount/default", "secret/stores"}, name)
+	})
+}
