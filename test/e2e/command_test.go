@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// program runs this machine's build of the product and gives what it writes to both outputs.
+// checkSays is the first mistake that this machine's build of the program finds in a configuration, without the file's name.
 func (w *world) checkSays(t testing.TB, configuration string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), configFile)
@@ -18,7 +18,12 @@ func (w *world) checkSays(t testing.TB, configuration string) string {
 	if err == nil {
 		t.Fatalf("sidecar check accepts\n%s", configuration)
 	}
-	return err.Error()
+	_, said, is := strings.Cut(err.Error(), "\n"+file)
+	if !is {
+		t.Fatalf("sidecar check says nothing of the file:\n%v", err)
+	}
+	said, _, _ = strings.Cut(said, "\n")
+	return said
 }
 
 // injectsByCommand: what the command writes is applied, in a cluster without a webhook.

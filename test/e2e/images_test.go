@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -27,18 +26,18 @@ type images struct {
 // loader brings an image into the cluster and gives its full name. The first word of the command is its entrypoint.
 type loader func(ctx context.Context, name string, tree rootfs, command ...string) (string, error)
 
-// newLoader is the one that the environment asks for.
-func newLoader() (loader, error) {
-	load, registry := os.Getenv("E2E_LOAD"), os.Getenv("E2E_REGISTRY")
+// newLoader is the one that the environment asks for, and the one for the product's own image, which may have a way of its own.
+func newLoader(root string) (load, loadSidecar loader, err error) {
+	by, registry := os.Getenv("E2E_LOAD"), os.Getenv("E2E_REGISTRY")
 	switch {
-	case load != "" && registry != "":
-		return nil, errors.New("E2E_LOAD and E2E_REGISTRY are both set: say one way for images to get into the cluster")
-	case load != "":
-		return loadBy(load), nil
+	case by != "" && registry != "":
+		return nil, nil, errors.New("E2E_LOAD and E2E_REGISTRY are both set: say one way for images to get into the cluster")
+	case by != "":
+		return loadBy(by), loadBy(by), nil
 	case registry != "":
-		return pushTo(registry), nil
+		return pushTo(registry), makePush(root, registry), nil
 	}
-	return nil, errors.New(`no way for images to get into the cluster. Set one of these:
+	return nil, nil, errors.New(`no way for images to get into the cluster. Set one of these:
   E2E_LOAD      a command that is called with NAME:TAG ROOTFS ENTRYPOINT ARG... and makes the folder ROOTFS an image on every node
   E2E_REGISTRY  a registry, with a path if it wants one, to which this machine may push and from which the nodes pull`)
 }
@@ -57,9 +56,11 @@ func loadBy(load string) loader {
 }
 
 // makeImages builds all images and brings them into the cluster.
-func makeImages(t testing.TB, load loader) (made images) {
+func makeImages(t testing.TB) (made images) {
 	t.Helper()
 	ctx, root := t.Context(), repository(t)
+	load, loadSidecar, err := newLoader(root)
+	must(t, err)
 	for _, image := range []struct {
 		name    string
 		to      *string
@@ -75,10 +76,13 @@ func makeImages(t testing.TB, load loader) (made images) {
 			return sidecarImage(ctx, root, r)
 		}},
 	} {
-		tree := rootfs(t.TempDir())
-		must(t, os.Chmod(string(tree), 0o755))
+		tree := rootfs(filepath.Join(t.TempDir(), "rootfs"))
+		must(t, os.Mkdir(string(tree), 0o755))
 		if err := image.build(tree); err != nil {
 			t.Fatalf("image %s: %v", image.name, err)
+		}
+		if image.to == &made.sidecar {
+			load = loadSidecar
 		}
 		name, err := load(ctx, image.name, tree, image.command...)
 		if err != nil {
@@ -98,15 +102,16 @@ func repository(t testing.TB) string {
 	return root
 }
 
-// sidecarImage is the product's own file tree.
+// sidecarImage has the files of the product's own image.
 func sidecarImage(ctx context.Context, root string, r rootfs) error {
-	return r.goProgram(ctx, root, "./cmd/sidecar", "/sidecar")
+	_, err := command(ctx, "", "make", "-s", "-C", root, "rootfs", "BIN="+filepath.Dir(string(r)))
+	return err
 }
 
-// olderImage is the sidecar of an earlier revision: E2E_OLDER, else the last release, else the last one that knew nothing of injection.
+// olderImage is the sidecar of an earlier revision: E2E_OLDER, else the last release, else the first one that the injector's probes suit.
 func olderImage(ctx context.Context, root, source string, r rootfs) error {
 	const find = `cd "$1"
-revision=${E2E_OLDER:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || git log --diff-filter=A --format=%H^ -- internal/inject | tail -n 1)}
+revision=${E2E_OLDER:-$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null || git log --format=%H -S'"wait"' -- cmd/sidecar/probe.go | tail -n 1)}
 git archive "${revision:?}" | tar -x -C "$2"`
 	if _, err := command(ctx, "", "sh", "-ec", find, "sh", root, source); err != nil {
 		return fmt.Errorf("an earlier revision of this repository is needed, by E2E_OLDER or from a clone that has its history: %w", err)
@@ -114,20 +119,9 @@ git archive "${revision:?}" | tar -x -C "$2"`
 	return r.goProgram(ctx, source, "./cmd/sidecar", "/sidecar")
 }
 
+// redisImage has a shell and what else the scripts of manifests/example run.
 func redisImage(ctx context.Context, r rootfs) error {
-	for _, program := range []string{"redis-server", "redis-cli"} {
-		path, err := exec.LookPath(program)
-		if err != nil {
-			return err
-		}
-		if err := r.addProgram(ctx, path); err != nil {
-			return err
-		}
-		if filepath.Dir(path) != "/usr/bin" {
-			return fmt.Errorf("%s is not in /usr/bin, where the image's PATH has it", path)
-		}
-	}
-	return nil
+	return r.addPrograms(ctx, "redis-server", "redis-cli", "sh", "date", "sleep", "timeout")
 }
 
 // postgresImage has the newest PostgreSQL of this machine, its programs linked to /usr/bin, and the shell that initdb needs.
@@ -145,7 +139,7 @@ func postgresImage(ctx context.Context, r rootfs) error {
 			return err
 		}
 	}
-	if err := r.addProgram(ctx, "/bin/sh"); err != nil {
+	if err := r.addPrograms(ctx, "sh"); err != nil {
 		return err
 	}
 	for _, program := range []string{"postgres", "initdb", "pg_isready", "psql"} {
@@ -158,5 +152,6 @@ func postgresImage(ctx context.Context, r rootfs) error {
 			return err
 		}
 	}
-	return r.write("/etc/passwd", "postgres:x:65532:65532::/data:/bin/sh\n")
+	// The user is that of the images that manifests/example names; initdb wants it to have a name.
+	return r.write("/etc/passwd", "postgres:x:999:999::/data:/bin/sh\n")
 }

@@ -18,21 +18,17 @@ type world struct {
 
 // TestKubernetes installs the chart once, and takes it through its life. Scenarios of one stage run side by side.
 func TestKubernetes(t *testing.T) {
-	load, err := newLoader()
-	must(t, err)
 	t.Logf("%s", kubectl(t, "version"))
-	removeRelease(t)
 	removeLeftovers(t)
-
-	w := &world{images: makeImages(t, load)}
+	w := &world{images: makeImages(t)}
 	w.stores = newStores(t, w.images, "stores")
 	home := newNamespace(t, "resident")
 	w.release = newRelease(t, w.images, w.stores, map[string]any{"namespace": home, "config": w.stores.configuration(userMap)})
 	w.resident = w.newResident(t, home)
 
+	t.Run("an unmodified application reads through", w.readsThrough) // alone, as it tells times
 	t.Run("installed", func(t *testing.T) {
 		w.sideBySide(t,
-			scenario{"an unmodified application reads through", w.readsThrough},
 			scenario{"a changed ConfigMap is taken up, a bad one refused", w.changesConfiguration},
 			scenario{"a value of 256 MiB", w.passesBigValues},
 			scenario{"a Job completes", w.completesJobs},
@@ -41,27 +37,28 @@ func TestKubernetes(t *testing.T) {
 			scenario{"an ordinary container", w.injectsOrdinaryContainers},
 			scenario{"what is wrong is said", w.deniesWithReasons},
 			scenario{"an older sidecar", w.injectsOlderSidecars},
-			scenario{"every pod of the decision tests", w.acceptsGoldenPods},
 			scenario{"the gateway", w.servesByGateway},
 			scenario{"helm test", w.testsItself},
 		)
 	})
-	t.Run("upgraded", func(t *testing.T) {
-		w.rotatesCertificates(t)
-		w.resident.served(t)
-	})
+	t.Run("certificates rotate under load", w.rotatesCertificates)
+	w.resident.served(t)
 	t.Run("failing open", func(t *testing.T) {
-		w.release.apply(t, values("Ignore", "injector", "failurePolicy"))
-		w.release.apply(t, values(false, "injector", "validation", "enabled"))
+		w.release.apply(t, map[string]any{"injector": map[string]any{
+			"failurePolicy": "Ignore", "validation": map[string]any{"enabled": false},
+		}})
 		t.Run("a sidecar restarts with a bad file", w.restartsWithBadConfiguration)
 		t.Run("the injector is gone", w.startsWithoutInjector)
-		w.resident.served(t)
 	})
+	w.resident.served(t)
 	t.Run("uninstalled", func(t *testing.T) {
 		t.Run("nothing is left", w.uninstalls)
-		t.Run("injection without a webhook", w.injectsByCommand)
-		w.resident.served(t)
+		w.sideBySide(t,
+			scenario{"injection without a webhook", w.injectsByCommand},
+			scenario{"every pod of the decision tests", w.acceptsGoldenPods},
+		)
 	})
+	w.resident.served(t)
 	t.Run("without helm", w.installsManifests)
 }
 
@@ -96,7 +93,7 @@ func (w *world) newResident(t *testing.T, namespace string) *resident {
 }
 
 // served fails the test if the application has met an error, a null or a restart since it started, or reads no more.
-func (r *resident) served(t *testing.T) {
+func (r *resident) served(t testing.TB) {
 	t.Helper()
 	now := servesOn(t, r.namespace, r.pod, serving{Reads: r.last.Reads})
 	if n := restarts(t, r.namespace, r.pod); n != 0 {

@@ -16,7 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// rotatesCertificates upgrades the release to certificates that live for less than a minute, and replaces the injector's pods, all
+// rotatesCertificates upgrades the release to certificates that live for a minute, and replaces the injector's pods, all
 // while pods are created. None of them may be refused, nor be created without a sidecar.
 func (w *world) rotatesCertificates(t *testing.T) {
 	namespace := newNamespace(t, "load")
@@ -24,7 +24,7 @@ func (w *world) rotatesCertificates(t *testing.T) {
 	load := w.createPods(t, namespace)
 
 	w.release.apply(t, map[string]any{"injector": map[string]any{
-		"logLevel": "debug", "certificates": map[string]any{"lifetime": "45s", "settle": "5s"},
+		"logLevel": "debug", "certificates": map[string]any{"lifetime": "60s", "settle": "5s"},
 	}})
 	t.Logf("upgraded: %d admissions so far", load.admitted())
 	load.check(t)

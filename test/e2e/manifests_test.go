@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,14 +14,35 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// installsManifests is the way without Helm: the injector by kustomize, and the example, with images of this run in place of those
-// that nobody may be able to pull here.
+// installsManifests is the way without Helm: the injector by kustomize, and the example of an application with its stores. Both are in
+// namespaces of these tests, with images of this run in place of those that nobody may be able to pull here.
 func (w *world) installsManifests(t *testing.T) {
-	w.applyOverlay(t, "manifests/injector", map[string]string{"readthrough": w.sidecar})
+	injector, shop := newNamespace(t, "manifests"), newNamespace(t, "shop")
+	var base struct {
+		Replacements []any `json:"replacements"`
+	}
+	raw, err := os.ReadFile(filepath.Join(repository(t), "manifests/injector/kustomization.yaml"))
+	must(t, err)
+	must(t, yaml.Unmarshal(raw, &base))
+
+	w.applyOverlay(t, "manifests/injector", injector, base.Replacements, map[string]string{"readthrough": w.sidecar})
+	kubectl(t, "rollout", "status", "-n", injector, "deployment/readthrough-injector", "--timeout=90s")
+	w.applyOverlay(t, "manifests/example", shop, nil, map[string]string{"redis": w.redis, "postgres": w.postgres})
+	for _, what := range []string{"statefulset/redis", "deployment/postgres", "deployment/shop"} {
+		kubectl(t, "rollout", "status", "-n", shop, what, "--timeout=120s")
+	}
+	pods := awaitPods(t, shop, "app=shop")
+	for _, p := range pods {
+		isNative(t, p)
+		eventually(t, time.Minute, func() error {
+			said, err := command(t.Context(), "", "kubectl", "logs", "-n", shop, p.Name, "-c", "shop", "--tail=5")
+			return errors.Join(err, contains(said, `42: {"user_id":42,"status":"active","tier":"free"}`))
+		})
+	}
 }
 
-// applyOverlay applies a folder of manifests with other images.
-func (w *world) applyOverlay(t *testing.T, folder string, replaced map[string]string) {
+// applyOverlay applies a folder of manifests in a namespace, with other images.
+func (w *world) applyOverlay(t *testing.T, folder, namespace string, replacements []any, replaced map[string]string) {
 	t.Helper()
 	overlay := t.TempDir()
 	base, err := filepath.Rel(overlay, filepath.Join(repository(t), folder))
@@ -30,7 +52,10 @@ func (w *world) applyOverlay(t *testing.T, folder string, replaced map[string]st
 		colon := strings.LastIndex(by, ":")
 		images = append(images, map[string]string{"name": name, "newName": by[:colon], "newTag": by[colon+1:]})
 	}
-	raw, err := yaml.Marshal(map[string]any{"resources": []string{base}, "images": images})
+	raw, err := yaml.Marshal(map[string]any{
+		"resources": []string{base}, "images": images, "replacements": replacements, "namespace": namespace,
+		"labels": []any{map[string]any{"pairs": map[string]string{ours: "true"}}},
+	})
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), raw, 0o600))
 	t.Cleanup(func() {
@@ -39,7 +64,7 @@ func (w *world) applyOverlay(t *testing.T, folder string, replaced map[string]st
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
-		if _, err := command(ctx, "", "kubectl", "delete", "-k", overlay, "--ignore-not-found"); err != nil {
+		if _, err := command(ctx, "", "kubectl", "delete", "-k", overlay, "--ignore-not-found", "--wait=false"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -52,8 +52,10 @@ func removeNamespaces(t testing.TB, wait bool, names ...string) {
 	}
 }
 
-// removeLeftovers removes the namespaces of a run that was broken off.
+// removeLeftovers removes what a run that was broken off has left: the release, what the manifests made, and the namespaces.
 func removeLeftovers(t testing.TB) {
+	removeRelease(t)
+	kubectl(t, "delete", "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations", "-l", ours+"=true")
 	names := strings.Fields(kubectl(t, "get", "namespaces", "-l", ours+"=true", "-o", "name"))
 	for i, n := range names {
 		names[i] = strings.TrimPrefix(n, "namespace/")

@@ -53,6 +53,19 @@ func pushTo(registry string) loader {
 	}
 }
 
+// makePush pushes the product's image as people do.
+func makePush(root, registry string) loader {
+	return func(ctx context.Context, repository string, tree rootfs, _ ...string) (string, error) {
+		digest, err := tree.digest()
+		if err != nil {
+			return "", err
+		}
+		name := registry + "/" + repository + ":" + digest
+		_, err = command(ctx, "", "make", "-s", "-C", root, "push", "IMAGE="+name)
+		return name, err
+	}
+}
+
 // tar is the tree as an archive that is root's.
 func (r rootfs) tar(ctx context.Context) (io.ReadCloser, error) {
 	c := exec.CommandContext(ctx, "tar", "-C", string(r), "--sort=name", "--mtime=@0", "--numeric-owner", "--owner=0", "--group=0", "-c", ".")

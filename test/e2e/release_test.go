@@ -61,14 +61,6 @@ func merge(values, changes map[string]any) {
 	}
 }
 
-// values is a tree of them; the words before the last name the way there.
-func values(value any, path ...string) map[string]any {
-	for i := len(path) - 1; i > 0; i-- {
-		value = map[string]any{path[i]: value}
-	}
-	return map[string]any{path[0]: value}
-}
-
 // newRelease installs the chart in a namespace that has what the gateway needs.
 func newRelease(t testing.TB, i images, s *stores, configs ...any) *release {
 	t.Helper()

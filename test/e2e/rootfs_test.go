@@ -71,6 +71,16 @@ func (r rootfs) addProgram(ctx context.Context, path string) error {
 	return nil
 }
 
+// addPrograms copies programs of /usr/bin.
+func (r rootfs) addPrograms(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if err := r.addProgram(ctx, "/usr/bin/"+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // addTree copies the files below a folder that keep says yes to, programs and libraries with what they need.
 func (r rootfs) addTree(ctx context.Context, folder string, keep func(path string) bool) error {
 	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
