@@ -121,7 +121,7 @@ git archive "${revision:?}" | tar -x -C "$2"`
 
 // redisImage has a shell and what else the scripts of manifests/example run.
 func redisImage(ctx context.Context, r rootfs) error {
-	return r.addPrograms(ctx, "redis-server", "redis-cli", "sh", "date", "sleep", "timeout")
+	return r.addPrograms(ctx, "/bin/sh", "/usr/bin/redis-server", "/usr/bin/redis-cli", "/usr/bin/date", "/usr/bin/sleep", "/usr/bin/timeout")
 }
 
 // postgresImage has the newest PostgreSQL of this machine, its programs linked to /usr/bin, and the shell that initdb needs.
@@ -139,12 +139,12 @@ func postgresImage(ctx context.Context, r rootfs) error {
 			return err
 		}
 	}
-	if err := r.addPrograms(ctx, "sh"); err != nil {
+	if err := r.addPrograms(ctx, "/bin/sh"); err != nil {
 		return err
 	}
 	for _, program := range []string{"postgres", "initdb", "pg_isready", "psql"} {
 		path := filepath.Join(home, "bin", program)
-		if err := r.addProgram(ctx, path); err != nil {
+		if err := r.addPrograms(ctx, path); err != nil {
 			return err
 		}
 		link := filepath.Join(string(r), "usr/bin", program)

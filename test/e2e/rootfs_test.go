@@ -51,31 +51,23 @@ func (r rootfs) add(path string) error {
 	return errors.Join(err, to.Close())
 }
 
-// addProgram copies a program, or a library, with the libraries that it needs.
-func (r rootfs) addProgram(ctx context.Context, path string) error {
-	libraries, err := exec.CommandContext(ctx, "ldd", path).CombinedOutput()
-	if err != nil && !bytes.Contains(libraries, []byte("not a dynamic executable")) {
-		return fmt.Errorf("ldd %s: %w\n%s", path, err, libraries)
-	}
-	if bytes.Contains(libraries, []byte("not found")) {
-		return fmt.Errorf("%s: a library is missing on this machine:\n%s", path, libraries)
-	}
-	if err := r.add(path); err != nil {
-		return err
-	}
-	for _, found := range shared.FindAllSubmatch(libraries, -1) {
-		if err := r.add(string(found[1])); err != nil {
+// addPrograms copies programs, or libraries, with the libraries that they need.
+func (r rootfs) addPrograms(ctx context.Context, paths ...string) error {
+	for _, path := range paths {
+		libraries, err := exec.CommandContext(ctx, "ldd", path).CombinedOutput()
+		if err != nil && !bytes.Contains(libraries, []byte("not a dynamic executable")) {
+			return fmt.Errorf("ldd %s: %w\n%s", path, err, libraries)
+		}
+		if bytes.Contains(libraries, []byte("not found")) {
+			return fmt.Errorf("%s: a library is missing on this machine:\n%s", path, libraries)
+		}
+		if err := r.add(path); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// addPrograms copies programs of /usr/bin.
-func (r rootfs) addPrograms(ctx context.Context, names ...string) error {
-	for _, name := range names {
-		if err := r.addProgram(ctx, "/usr/bin/"+name); err != nil {
-			return err
+		for _, found := range shared.FindAllSubmatch(libraries, -1) {
+			if err := r.add(string(found[1])); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -97,7 +89,7 @@ func (r rootfs) addTree(ctx context.Context, folder string, keep func(path strin
 			}
 		}
 		if strings.Contains(path, ".so") || filepath.Base(filepath.Dir(path)) == "bin" {
-			return r.addProgram(ctx, path)
+			return r.addPrograms(ctx, path)
 		}
 		return r.add(path)
 	})
