@@ -110,10 +110,11 @@ func (p *pair) verify(bundle []*x509.Certificate, names []string, now time.Time)
 	return nil
 }
 
-// due is when the pair is to be replaced: after two thirds of its life, so that there is time for what may go wrong.
-func (p *pair) due() time.Time {
+// due is when the pair is to be replaced: after two thirds of its life, so that there is time for what may go wrong. A lifetime
+// that has been made shorter since counts for it too.
+func (p *pair) due(lifetime time.Duration) time.Time {
 	begin := p.leaf.NotBefore.Add(backdated)
-	return begin.Add(p.leaf.NotAfter.Sub(begin) * 2 / 3)
+	return begin.Add(min(p.leaf.NotAfter.Sub(begin), lifetime) * 2 / 3)
 }
 
 // sameAs reports whether both are the same certificate.

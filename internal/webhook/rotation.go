@@ -92,7 +92,7 @@ func (r rotation) step(c certificates, settled bool, now time.Time) step {
 	switch {
 	case c.next != nil && settled:
 		return promote
-	case c.next == nil && (c.current == nil || !now.Before(c.current.due())):
+	case c.next == nil && (c.current == nil || !now.Before(c.current.due(r.lifetime))):
 		return offer
 	case len(c.foreign) > 0 || slices.ContainsFunc(c.bundle, expired(now)):
 		return tidy

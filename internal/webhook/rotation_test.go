@@ -64,6 +64,32 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// TestShorterLifetime replaces a certificate by the lifetime of today, if that is the shorter one.
+func TestShorterLifetime(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	before := testRotation
+	c, err := before.take(offer, certificates{}, nil, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = before.take(promote, c, nil, start); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []struct {
+		lifetime time.Duration
+		due      time.Duration
+	}{{3 * time.Hour, 2 * time.Hour}, {3 * before.lifetime, 2 * before.lifetime / 3}} {
+		r := before
+		r.lifetime = change.lifetime
+		if got := r.step(c, true, start.Add(change.due-time.Second)); got != stay {
+			t.Errorf("lifetime %v: %s ahead of %v, want %s", change.lifetime, got, change.due, stay)
+		}
+		if got := r.step(c, true, start.Add(change.due)); got != offer {
+			t.Errorf("lifetime %v: %s after %v, want %s", change.lifetime, got, change.due, offer)
+		}
+	}
+}
+
 // TestOfferedAndExpired promotes what was offered before an outage, past the end of the current certificate.
 func TestOfferedAndExpired(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
