@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,6 +106,7 @@ type serving struct {
 	Value     string    `json:"value"`
 	SlowestMS int64     `json:"slowestMs"`
 	FirstHit  time.Time `json:"firstHit"`
+	Ended     bool      `json:"ended"`
 }
 
 // served is how an application fares so far. What it is called by is a pod, or something such as deployment/app.
@@ -172,22 +174,32 @@ func awaitPods(t testing.TB, namespace, label string) []corev1.Pod {
 	return pods.Items
 }
 
-func ready(p corev1.Pod) bool {
+func ready(p corev1.Pod) bool { return readiness(p).Status == corev1.ConditionTrue }
+
+// readiness is a pod's condition Ready, with the time since which it is so.
+func readiness(p corev1.Pod) (is struct {
+	Status corev1.ConditionStatus
+	Since  time.Time
+},
+) {
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
+			is.Status, is.Since = c.Status, c.LastTransitionTime.Time
 		}
 	}
-	return false
+	return is
+}
+
+// containers are the states of all containers of a pod, sidecars included.
+func containers(p corev1.Pod) []corev1.ContainerStatus {
+	return slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses)
 }
 
 // sidecarStatus is what the node says of a pod's sidecar, whichever form it has.
 func sidecarStatus(p corev1.Pod) (corev1.ContainerStatus, error) {
-	for _, of := range [][]corev1.ContainerStatus{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
-		for _, c := range of {
-			if c.Name == sidecarName {
-				return c, nil
-			}
+	for _, c := range containers(p) {
+		if c.Name == sidecarName {
+			return c, nil
 		}
 	}
 	return corev1.ContainerStatus{}, fmt.Errorf("pod %s has no container %s", p.Name, sidecarName)

@@ -147,7 +147,6 @@ func (w *world) acceptsGoldenPods(t *testing.T) {
 // servesByGateway: pods without a sidecar reach the same, if they say who they are.
 func (w *world) servesByGateway(t *testing.T) {
 	namespace := newNamespace(t, "outside")
-	address := fmt.Sprintf("%s-gateway.%s.svc:6380", releaseName, w.release.namespace)
 	clients := []struct{ name, password, want string }{
 		{"nobody", "", "NOAUTH"},
 		{"stranger", "a-wrong-password", "WRONGPASS"},
@@ -155,9 +154,8 @@ func (w *world) servesByGateway(t *testing.T) {
 	}
 	for _, client := range clients {
 		pod := w.appPod(client.name, "do", "GET", "user:16")
-		delete(pod.Labels, injectLabel)
+		w.throughGateway(pod, client.password)
 		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
-		pod.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "REDIS_ADDRESS", Value: address}, {Name: "REDIS_PASSWORD", Value: client.password}}
 		apply(t, namespace, pod)
 	}
 	for _, client := range clients {
@@ -165,6 +163,15 @@ func (w *world) servesByGateway(t *testing.T) {
 			said, err := command(t.Context(), "", "kubectl", "logs", "-n", namespace, client.name)
 			return errors.Join(err, contains(said, client.want))
 		})
+	}
+}
+
+// throughGateway makes an application one that has no sidecar and knows the gateway.
+func (w *world) throughGateway(pod *corev1.Pod, password string) {
+	delete(pod.Labels, injectLabel)
+	pod.Spec.Containers[0].Env = []corev1.EnvVar{
+		{Name: "REDIS_ADDRESS", Value: fmt.Sprintf("%s.%s.svc:6380", gateway, w.release.namespace)},
+		{Name: "REDIS_PASSWORD", Value: password},
 	}
 }
 

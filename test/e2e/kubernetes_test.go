@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // world is what all scenarios share. Each has namespaces of its own besides.
@@ -12,8 +14,9 @@ type world struct {
 	stores  *stores
 	release *release
 
-	// resident is an application from before everything that is done to the release. It must not notice any of it.
-	resident *resident
+	// resident is an application from before everything that is done to the release, and outsider one that uses the gateway. They must not
+	// notice any of it.
+	resident, outsider *resident
 }
 
 // TestKubernetes installs the chart once, and takes it through its life. Scenarios of one stage run side by side.
@@ -23,8 +26,12 @@ func TestKubernetes(t *testing.T) {
 	w := &world{images: makeImages(t)}
 	w.stores = newStores(t, w.images, "stores")
 	home := newNamespace(t, "resident")
+	apply(t, home, w.stores.secret())
 	w.release = newRelease(t, w.images, w.stores, map[string]any{"namespace": home, "config": w.stores.configuration(userMap)})
-	w.resident = w.newResident(t, home)
+	w.resident = newResident(t, home, w.appPod("inside", "serve", "user:1"))
+	outside := w.appPod("outside", "serve", "user:2")
+	w.throughGateway(outside, redisPassword)
+	w.outsider = newResident(t, home, outside)
 
 	t.Run("an unmodified application reads through", w.readsThrough) // alone, as it tells times
 	t.Run("installed", func(t *testing.T) {
@@ -35,14 +42,17 @@ func TestKubernetes(t *testing.T) {
 			scenario{"Redis and PostgreSQL are gone", w.outlastsItsStores},
 			scenario{"a namespace opts in, a pod out", w.injectsByNamespace},
 			scenario{"an ordinary container", w.injectsOrdinaryContainers},
+			scenario{"annotations", w.followsAnnotations},
+			scenario{"the application ends first", w.endsAfterTheApplication},
 			scenario{"what is wrong is said", w.deniesWithReasons},
 			scenario{"an older sidecar", w.injectsOlderSidecars},
 			scenario{"the gateway", w.servesByGateway},
 			scenario{"helm test", w.testsItself},
 		)
 	})
-	t.Run("certificates rotate under load", w.rotatesCertificates)
+	t.Run("an upgrade and new certificates under load", w.rotatesCertificates)
 	w.resident.served(t)
+	w.outsider.served(t)
 	t.Run("failing open", func(t *testing.T) {
 		w.release.apply(t, map[string]any{"injector": map[string]any{
 			"failurePolicy": "Ignore", "validation": map[string]any{"enabled": false},
@@ -52,7 +62,9 @@ func TestKubernetes(t *testing.T) {
 	})
 	w.resident.served(t)
 	t.Run("uninstalled", func(t *testing.T) {
+		w.outsider.served(t)
 		t.Run("nothing is left", w.uninstalls)
+		removeRelease(t) // where that was not to be run
 		w.sideBySide(t,
 			scenario{"injection without a webhook", w.injectsByCommand},
 			scenario{"every pod of the decision tests", w.acceptsGoldenPods},
@@ -84,10 +96,10 @@ type resident struct {
 	last      serving
 }
 
-func (w *world) newResident(t *testing.T, namespace string) *resident {
+func newResident(t *testing.T, namespace string, pod *corev1.Pod) *resident {
 	t.Helper()
-	apply(t, namespace, w.stores.secret(), deployment(w.appPod("app", "serve", "user:1")))
-	r := &resident{namespace: namespace, pod: awaitPods(t, namespace, "app=app")[0].Name}
+	apply(t, namespace, deployment(pod))
+	r := &resident{namespace: namespace, pod: awaitPods(t, namespace, "app="+pod.Name)[0].Name}
 	r.served(t)
 	return r
 }
@@ -96,9 +108,11 @@ func (w *world) newResident(t *testing.T, namespace string) *resident {
 func (r *resident) served(t testing.TB) {
 	t.Helper()
 	now := servesOn(t, r.namespace, r.pod, serving{Reads: r.last.Reads})
-	if n := restarts(t, r.namespace, r.pod); n != 0 {
-		t.Fatalf("the sidecar of %s has been restarted %d times", r.pod, n)
+	for _, c := range containers(object[corev1.Pod](t, "pod", "-n", r.namespace, r.pod)) {
+		if c.RestartCount != 0 {
+			t.Fatalf("container %s of %s has been restarted %d times", c.Name, r.pod, c.RestartCount)
+		}
 	}
-	t.Logf("the application from before: %d reads and no error since it started, the slowest %d ms", now.Reads, now.SlowestMS)
+	t.Logf("%s: %d reads and no error since it started, the slowest %d ms", r.pod, now.Reads, now.SlowestMS)
 	r.last = now
 }

@@ -16,7 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// rotatesCertificates upgrades the release to certificates that live for a minute, and replaces the injector's pods, all
+// rotatesCertificates upgrades the release to certificates that live for a minute, and replaces the pods of the injector and of the gateway, all
 // while pods are created. None of them may be refused, nor be created without a sidecar.
 func (w *world) rotatesCertificates(t *testing.T) {
 	namespace := newNamespace(t, "load")
@@ -53,16 +53,16 @@ func (w *world) rotatesCertificates(t *testing.T) {
 	})
 	t.Logf("%d certificates and %d CA bundles later: %d admissions", len(certificates), len(trusted), load.admitted())
 
-	kubectl(t, "rollout", "restart", "-n", w.release.namespace, "deployment/"+injector)
-	kubectl(t, "rollout", "status", "-n", w.release.namespace, "deployment/"+injector, "--timeout=2m")
-	t.Logf("every pod of the injector replaced: %d admissions", load.end(t))
+	pods := object[corev1.PodList](t, "pods", "-n", w.release.namespace)
+	kubectl(t, "rollout", "restart", "-n", w.release.namespace, "deployment/"+injector, "deployment/"+gateway)
+	for _, p := range pods.Items {
+		kubectl(t, "wait", "-n", w.release.namespace, "--for=delete", "pod/"+p.Name, "--timeout=2m")
+	}
+	t.Logf("every pod of the release replaced: %d admissions", load.end(t))
 
 	apply(t, namespace, w.appPod("app", "serve", "user:17"))
 	isNative(t, awaitPods(t, namespace, "app=app")[0])
 }
-
-// injector is the name of its Deployment.
-const injector = releaseName + "-injector"
 
 // admissions are pods created one after the other, as far as a dry run goes: through all of admission, but not into etcd.
 type admissions struct {

@@ -17,7 +17,8 @@ import (
 // installsManifests is the way without Helm: the injector by kustomize, and the example of an application with its stores. Both are in
 // namespaces of these tests, with images of this run in place of those that nobody may be able to pull here.
 func (w *world) installsManifests(t *testing.T) {
-	injector, shop := newNamespace(t, "manifests"), newNamespace(t, "shop")
+	removeRelease(t) // where uninstalling was not to be run
+	system, shop := newNamespace(t, "manifests"), newNamespace(t, "shop")
 	var base struct {
 		Replacements []any `json:"replacements"`
 	}
@@ -25,8 +26,8 @@ func (w *world) installsManifests(t *testing.T) {
 	must(t, err)
 	must(t, yaml.Unmarshal(raw, &base))
 
-	w.applyOverlay(t, "manifests/injector", injector, base.Replacements, map[string]string{"readthrough": w.sidecar})
-	kubectl(t, "rollout", "status", "-n", injector, "deployment/readthrough-injector", "--timeout=90s")
+	w.applyOverlay(t, "manifests/injector", system, base.Replacements, map[string]string{"readthrough": w.sidecar})
+	kubectl(t, "rollout", "status", "-n", system, "deployment/"+injector, "--timeout=90s")
 	w.applyOverlay(t, "manifests/example", shop, nil, map[string]string{"redis": w.redis, "postgres": w.postgres})
 	for _, what := range []string{"statefulset/redis", "deployment/postgres", "deployment/shop"} {
 		kubectl(t, "rollout", "status", "-n", shop, what, "--timeout=120s")

@@ -5,7 +5,6 @@ package e2e
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,7 +29,7 @@ func (w *world) readsThrough(t *testing.T) {
 		t.Fatalf("the application reads %q, want the row's %q", now.Value, "user 7")
 	}
 	t.Logf("time from pod created to first hit: %v", now.FirstHit.Sub(began).Round(10*time.Millisecond))
-	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+	for _, c := range containers(pod) {
 		t.Logf("container %s started after %v", c.Name, c.State.Running.StartedAt.Sub(pod.CreationTimestamp.Time))
 	}
 
@@ -181,14 +180,7 @@ func (w *world) outlastsItsStores(t *testing.T) {
 	})
 	pods := awaitPods(t, namespace, "app=app")
 	t.Logf("a new pod is Ready while Redis and PostgreSQL are gone")
-	// Three times the period of any probe.
-	for ends := time.Now().Add(30 * time.Second); time.Now().Before(ends); {
-		for _, p := range object[corev1.PodList](t, "pods", "-n", namespace).Items {
-			if !ready(p) {
-				t.Fatalf("pod %s is not Ready any more", p.Name)
-			}
-		}
-	}
+	staysReady(t, namespace, pods, 30*time.Second) // longer than any probe needs to give up
 
 	s.scale(t, true)
 	for _, p := range pods {
@@ -207,4 +199,22 @@ func (w *world) outlastsItsStores(t *testing.T) {
 			t.Fatalf("the sidecar of pod %s was restarted %d times", p.Name, n)
 		}
 	}
+}
+
+// staysReady looks at pods for some time, and in the end whether they have ever been something else than Ready.
+func staysReady(t testing.TB, namespace string, pods []corev1.Pod, long time.Duration) {
+	t.Helper()
+	ends := time.Now().Add(long)
+	eventually(t, 2*long, func() error {
+		for _, before := range pods {
+			now := object[corev1.Pod](t, "pod", "-n", namespace, before.Name)
+			if is, was := readiness(now), readiness(before); is != was {
+				t.Fatalf("pod %s is no longer Ready, or was not for a while: %+v, before %+v", now.Name, is, was)
+			}
+		}
+		if left := time.Until(ends); left > 0 {
+			return fmt.Errorf("%v left", left)
+		}
+		return nil
+	})
 }

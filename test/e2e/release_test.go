@@ -18,6 +18,9 @@ import (
 const (
 	releaseName      = "readthrough"
 	releaseNamespace = "e2e-release"
+
+	injector = releaseName + "-injector" // its Deployment
+	gateway  = releaseName + "-gateway"  // its Deployment and Service
 )
 
 // release is the chart as it is installed. Upgrades change what they name and keep the rest, as those of people do.
@@ -67,7 +70,7 @@ func newRelease(t testing.TB, i images, s *stores, configs ...any) *release {
 	if found := kubectl(t, "get", "mutatingwebhookconfigurations", "-o", "name"); strings.Contains(found, "/"+releaseName) {
 		t.Fatalf("this cluster has an injector already, and there can be one only; remove it first:\n%s", found)
 	}
-	r := &release{namespace: newNamespace(t, "release"), chart: filepath.Join(repository(t), "charts/readthrough")}
+	r := &release{namespace: newNamespace(t, strings.TrimPrefix(releaseNamespace, "e2e-")), chart: filepath.Join(repository(t), "charts/readthrough")}
 	apply(t, r.namespace, s.secret())
 	colon := strings.LastIndex(i.sidecar, ":")
 	r.values = map[string]any{

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,9 +26,16 @@ type line struct {
 	Ended     bool      `json:"ended,omitempty"` // by SIGTERM: the last line
 }
 
-// serve reads a key fifty times a second until the context ends. A failure is told at once.
+// serve reads a key fifty times a second until the context ends, and for the time of LINGER after that, as an application does
+// that finishes what it has begun. A failure is told at once.
 func serve(ctx context.Context, out io.Writer, client *redis.Client, key string) error {
 	const pause, every = 20 * time.Millisecond, time.Second
+	linger, err := time.ParseDuration(cmp.Or(os.Getenv("LINGER"), "0s"))
+	if err != nil {
+		return fmt.Errorf("LINGER: %w", err)
+	}
+	ctx, cancel := lingering(ctx, linger)
+	defer cancel()
 	told := json.NewEncoder(out)
 	l := line{Started: time.Now()}
 	tick := time.NewTicker(pause)
@@ -46,6 +56,13 @@ func serve(ctx context.Context, out io.Writer, client *redis.Client, key string)
 	}
 	l.Ended = true
 	return told.Encode(l)
+}
+
+// lingering ends some time after ctx does.
+func lingering(ctx context.Context, linger time.Duration) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() { time.AfterFunc(linger, cancel) })
+	return later, cancel
 }
 
 func (l *line) read(ctx context.Context, client *redis.Client, key string) {
