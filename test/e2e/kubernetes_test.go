@@ -62,7 +62,7 @@ func TestKubernetes(t *testing.T) {
 	})
 	w.resident.served(t)
 	t.Run("uninstalled", func(t *testing.T) {
-		w.outsider.served(t)
+		w.outsider.leaves(t)
 		t.Run("nothing is left", w.uninstalls)
 		removeRelease(t) // where that was not to be run
 		w.sideBySide(t,
@@ -92,6 +92,7 @@ func (w *world) sideBySide(t *testing.T, all ...scenario) {
 // resident is an application that has been there all the time.
 type resident struct {
 	namespace string
+	name      string // of its Deployment
 	pod       string
 	last      serving
 }
@@ -99,7 +100,7 @@ type resident struct {
 func newResident(t *testing.T, namespace string, pod *corev1.Pod) *resident {
 	t.Helper()
 	apply(t, namespace, deployment(pod))
-	r := &resident{namespace: namespace, pod: awaitPods(t, namespace, "app="+pod.Name)[0].Name}
+	r := &resident{namespace: namespace, name: pod.Name, pod: awaitPods(t, namespace, "app="+pod.Name)[0].Name}
 	r.served(t)
 	return r
 }
@@ -115,4 +116,11 @@ func (r *resident) served(t testing.TB) {
 	}
 	t.Logf("%s: %d reads and no error since it started, the slowest %d ms", r.pod, now.Reads, now.SlowestMS)
 	r.last = now
+}
+
+// leaves ends the application, as the gateway serves its clients on for as long as it may.
+func (r *resident) leaves(t testing.TB) {
+	t.Helper()
+	r.served(t)
+	kubectl(t, "delete", "-n", r.namespace, "deployment/"+r.name)
 }
