@@ -52,9 +52,9 @@ func (s *stores) secret() *corev1.Secret {
 }
 
 // prepare puts into a namespace what an injected pod needs there.
-func (s *stores) prepare(t testing.TB, namespace, maps string) {
+func (s *stores) prepare(t testing.TB, namespace string) {
 	t.Helper()
-	apply(t, namespace, configMap(s.configuration(maps)), s.secret())
+	apply(t, namespace, configMap(s.configuration(userMap)), s.secret())
 }
 
 // appPod is a pod that asks for injection and knows nothing more of it. Under Pod Security "restricted", as its namespace.

@@ -29,7 +29,7 @@ func (w *world) checkSays(t testing.TB, configuration string) string {
 // injectsByCommand: what the command writes is applied, in a cluster without a webhook.
 func (w *world) injectsByCommand(t *testing.T) {
 	namespace := newNamespace(t, "gitops")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	plain := manifest(t, deployment(w.appPod("app", "serve", "user:21")), job(w.appPod("once", "do", "GET", "user:22")))
 	injected, err := command(t.Context(), plain, w.program, "inject", "-f", "-", "--image", w.sidecar)
 	must(t, err)

@@ -17,7 +17,7 @@ import (
 func (w *world) endsAfterTheApplication(t *testing.T) {
 	const linger = 4 * time.Second
 	namespace := newNamespace(t, "ends")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	for _, form := range []string{"native", "ordinary"} {
 		pod := w.appPod(form, "serve", "user:23")
 		pod.Annotations["readthrough/form"] = form

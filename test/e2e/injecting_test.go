@@ -16,7 +16,7 @@ import (
 // injectsByNamespace: the namespace's label asks for all of its pods, and a pod's own goes before it.
 func (w *world) injectsByNamespace(t *testing.T) {
 	namespace := newNamespace(t, "labelled", injectLabel+": enabled")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	silent, out := w.appPod("silent", "serve", "user:12"), w.appPod("out", "serve", "user:12")
 	delete(silent.Labels, injectLabel)
 	out.Labels[injectLabel] = "disabled"
@@ -36,7 +36,7 @@ func isNotInjected(t testing.TB, pod corev1.Pod) {
 // injectsOrdinaryContainers is the form for clusters without native sidecars.
 func (w *world) injectsOrdinaryContainers(t *testing.T) {
 	namespace := newNamespace(t, "ordinary")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	pod := w.appPod("app", "serve", "user:13")
 	pod.Annotations["readthrough/form"] = "ordinary"
 	apply(t, namespace, deployment(pod))
@@ -112,7 +112,7 @@ func awaitEvent(t testing.TB, namespace, of string) string {
 // injectsOlderSidecars: an image from before this version runs in a pod that this version has injected.
 func (w *world) injectsOlderSidecars(t *testing.T) {
 	namespace := newNamespace(t, "older")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	pod := w.appPod("app", "serve", "user:15")
 	pod.Annotations["readthrough/image"] = w.older
 	apply(t, namespace, pod)

@@ -43,6 +43,7 @@ func TestKubernetes(t *testing.T) {
 			scenario{"a namespace opts in, a pod out", w.injectsByNamespace},
 			scenario{"an ordinary container", w.injectsOrdinaryContainers},
 			scenario{"annotations", w.followsAnnotations},
+			scenario{"a look at a sidecar by port-forward", w.showsItself},
 			scenario{"the application ends first", w.endsAfterTheApplication},
 			scenario{"what is wrong is said", w.deniesWithReasons},
 			scenario{"an older sidecar", w.injectsOlderSidecars},

@@ -20,7 +20,7 @@ import (
 // while pods are created. None of them may be refused, nor be created without a sidecar.
 func (w *world) rotatesCertificates(t *testing.T) {
 	namespace := newNamespace(t, "load")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	load := w.createPods(t, namespace)
 
 	w.release.apply(t, map[string]any{"injector": map[string]any{
@@ -137,7 +137,7 @@ func (a *admissions) end(t testing.TB) int {
 // restartsWithBadConfiguration: where nobody has checked it, a bad file takes nothing down, not even a sidecar that starts anew.
 func (w *world) restartsWithBadConfiguration(t *testing.T) {
 	namespace := newNamespace(t, "bad")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	yes := true
 	pod := w.appPod("app", "serve", "user:18")
 	pod.Spec.ShareProcessNamespace = &yes // so that the application can kill the sidecar
@@ -177,7 +177,7 @@ func (w *world) restartsWithBadConfiguration(t *testing.T) {
 // startsWithoutInjector: with failurePolicy Ignore a pod is created without a sidecar while nobody can inject it.
 func (w *world) startsWithoutInjector(t *testing.T) {
 	namespace := newNamespace(t, "without")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	kubectl(t, "scale", "-n", w.release.namespace, "deployment/"+injector, "--replicas=0")
 	kubectl(t, "wait", "-n", w.release.namespace, "--for=delete", "pods", "-l", "app.kubernetes.io/component=injector", "--timeout=60s")
 	apply(t, namespace, w.appPod("app", "serve", "user:20"))

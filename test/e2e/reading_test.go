@@ -18,7 +18,7 @@ import (
 // readsThrough is the product in one scenario: a label, a ConfigMap, and an application that knows localhost:6380.
 func (w *world) readsThrough(t *testing.T) {
 	namespace := newNamespace(t, "reads")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	began := time.Now()
 	apply(t, namespace, deployment(w.appPod("app", "serve", "user:7")))
 	pod := awaitPods(t, namespace, "app=app")[0]
@@ -78,7 +78,7 @@ func isNative(t testing.TB, pod corev1.Pod) {
 // changesConfiguration has a map more, and then a mistake.
 func (w *world) changesConfiguration(t *testing.T) {
 	namespace := newNamespace(t, "changes")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	apply(t, namespace, deployment(w.appPod("app", "serve", "user:8")))
 	pod := awaitPods(t, namespace, "app=app")[0].Name
 	if got := do(t, namespace, pod, "GET", "tier:8"); got != "(nil)" {
@@ -114,7 +114,7 @@ func (w *world) changesConfiguration(t *testing.T) {
 // passesBigValues goes far beyond the sidecar's memory limit in one value.
 func (w *world) passesBigValues(t *testing.T) {
 	namespace := newNamespace(t, "big")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	pod := w.appPod("app", "serve", "user:9")
 	apply(t, namespace, pod)
 	isNative(t, awaitPods(t, namespace, "app=app")[0])
@@ -128,7 +128,7 @@ func (w *world) passesBigValues(t *testing.T) {
 // completesJobs: the sidecar does not keep a Job from ending.
 func (w *world) completesJobs(t *testing.T) {
 	namespace := newNamespace(t, "job")
-	w.stores.prepare(t, namespace, userMap)
+	w.stores.prepare(t, namespace)
 	apply(t, namespace, job(w.appPod("once", "do", "GET", "user:11")))
 	kubectl(t, "wait", "-n", namespace, "--for=condition=complete", "job/once", "--timeout=90s")
 	if got := strings.TrimSpace(kubectl(t, "logs", "-n", namespace, "job/once", "-c", "app")); got != "user 11" {
@@ -157,7 +157,7 @@ func job(pod *corev1.Pod) *batchv1.Job {
 func (w *world) outlastsItsStores(t *testing.T) {
 	s := newStores(t, w.images, "fragile")
 	namespace := newNamespace(t, "outage")
-	s.prepare(t, namespace, userMap)
+	s.prepare(t, namespace)
 	apply(t, namespace, deployment(w.appPod("app", "serve", "user:10")))
 	old := awaitPods(t, namespace, "app=app")[0].Name
 	servesOn(t, namespace, old, serving{})
