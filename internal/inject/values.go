@@ -182,7 +182,7 @@ func readVariables(text string) (Variables, error) {
 	var all Variables
 	for _, item := range splitList(text) {
 		name, value, ok := strings.Cut(item, "=")
-		name = strings.TrimSpace(name)
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		switch {
 		case !ok:
 			return nil, fmt.Errorf(`has %q, which has no =: write NAME=VALUE, and \, for a comma within a value`, item)
