@@ -54,6 +54,9 @@ func (d document) inject(o Options) ([]byte, []Result, error) {
 	if d.blank() {
 		return d.text(), nil, nil
 	}
+	if err := d.single(); err != nil {
+		return nil, nil, err
+	}
 	asJSON, err := sigsyaml.YAMLToJSON(d.body)
 	if err != nil {
 		return nil, nil, fmt.Errorf("this is not valid YAML: %w", err)
