@@ -28,9 +28,9 @@ func injectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inject [-f FILE]...",
 		Short: "Put the sidecar into the pods of a manifest",
-		Long: `Put the sidecar into all Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs and CronJobs of a manifest, as the
-webhook does when a pod is created, and print the manifest. No cluster is asked, and what is injected counts on
-Kubernetes 1.29 or later unless --form ordinary says otherwise.
+		Long: `Put the sidecar into all Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, ReplicationControllers, PodTemplates, Jobs and
+CronJobs of a manifest, as the webhook does when a pod is created, and print the manifest. No cluster is asked, and what is injected
+counts on Kubernetes 1.29 or later unless --form ordinary says otherwise. Of other kinds it warns if they have pods.
 
 Annotations readthrough/… of a pod's template change the settings, and its label readthrough/inject: disabled leaves it as it is.
 What was done, and why not, is told on standard error. If one object cannot be injected, nothing is printed and the exit

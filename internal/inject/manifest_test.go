@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	jsonpatch "github.com/evanphx/json-patch/v5"
 	"k8s.io/apimachinery/pkg/util/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	sigsyaml "sigs.k8s.io/yaml"
@@ -88,7 +87,7 @@ func checkManifest(t *testing.T, in, out []byte) {
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, after[i].body)
 		}
-		if !jsonpatch.Equal(got, asJSON) {
+		if !sameJSON(t, got, asJSON) {
 			t.Errorf("the document says\n%s\nwant\n%s", got, asJSON)
 		}
 	}
