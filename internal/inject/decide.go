@@ -51,6 +51,7 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 			problems = append(problems, unfit)
 		}
 		problems = append(problems, nameConflicts(&pod.Spec)...)
+		problems = append(problems, resourceConflicts(&pod.Spec)...)
 	}
 	problems = append(problems, hostConflicts(pod, namespace)...)
 	problems = append(problems, settings.portConflicts(&pod.Spec)...)
@@ -65,6 +66,7 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 		found.relocate(&d.Patch, pod)
 		return d.orSkipped("is injected already"), nil
 	}
+	d.Warnings = append(d.Warnings, settings.idleRequests(&pod.Spec)...)
 	mark(&d.Patch, pod, form, o.Version)
 	settings.mount(&d.Patch, &pod.Spec)
 	l := listOf(form, &pod.Spec)
