@@ -42,6 +42,20 @@ func nameConflicts(spec *corev1.PodSpec) []string {
 	return found
 }
 
+// userConflict finds a pod that would have the sidecar run as root, which its container forbids: the kubelet would refuse it again
+// and again. It matters where the settings leave the user to the platform.
+func (t *tuning) userConflict(spec *corev1.PodSpec) []string {
+	if t.RunAsUser != nil || t.name("runAsUser") == "" {
+		return nil
+	}
+	if c := spec.SecurityContext; c == nil || c.RunAsUser == nil || *c.RunAsUser != 0 {
+		return nil
+	}
+	o, _ := findOption("runAsUser")
+	return []string{fmt.Sprintf("the pod's securityContext.runAsUser is 0, and %s is none, so the sidecar would be root, which it refuses to be: "+
+		"write annotation %s: \"%s\"", t.name("runAsUser"), o.annotation(), o.fallback)}
+}
+
 // portConflicts finds ports of other containers that the sidecar would listen on. A hostPort is another address, the
 // node's, so it is none.
 func (t *tuning) portConflicts(spec *corev1.PodSpec) []string {

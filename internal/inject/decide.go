@@ -52,6 +52,7 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 		}
 		problems = append(problems, nameConflicts(&pod.Spec)...)
 		problems = append(problems, resourceConflicts(&pod.Spec)...)
+		problems = append(problems, settings.userConflict(&pod.Spec)...)
 	}
 	problems = append(problems, hostConflicts(pod, namespace)...)
 	problems = append(problems, settings.portConflicts(&pod.Spec)...)
