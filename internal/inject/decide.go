@@ -50,7 +50,7 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 		if form, unfit = o.form(settings.Form, &pod.Spec); unfit != "" {
 			problems = append(problems, unfit)
 		}
-		problems = append(problems, nameConflicts(&pod.Spec)...)
+		problems = append(problems, nameConflicts(pod)...)
 		problems = append(problems, resourceConflicts(&pod.Spec)...)
 		problems = append(problems, settings.userConflict(&pod.Spec)...)
 	}
