@@ -25,6 +25,14 @@ const (
 	redisVariable  = "READTHROUGH_UPSTREAM_PASSWORD"
 )
 
+// The program's own variables that say what is asked again of a sidecar that stands in a pod.
+const (
+	configVariable = "READTHROUGH_CONFIG"
+	listenVariable = "READTHROUGH_LISTEN"
+	adminVariable  = "READTHROUGH_ADMIN"
+	debugVariable  = "READTHROUGH_DEBUG"
+)
+
 // container is the sidecar, in a form that is not FormAuto.
 func (s *Settings) container(form Form, pod *corev1.PodSpec) corev1.Container {
 	c := corev1.Container{
@@ -61,10 +69,10 @@ func (s *Settings) environment(pod *corev1.PodSpec) []corev1.EnvVar {
 			FieldRef: &corev1.ObjectFieldSelector{FieldPath: path},
 		}})
 	}
-	set("READTHROUGH_CONFIG", configDir+"/"+s.Config.Key)
-	set("READTHROUGH_LISTEN", fmt.Sprintf("localhost:%d", s.Port))
-	set("READTHROUGH_ADMIN", fmt.Sprintf(":%d", s.AdminPort))
-	set("READTHROUGH_DEBUG", fmt.Sprintf("localhost:%d", s.DebugPort))
+	set(configVariable, configDir+"/"+s.Config.Key)
+	set(listenVariable, fmt.Sprintf("localhost:%d", s.Port))
+	set(adminVariable, fmt.Sprintf(":%d", s.AdminPort))
+	set(debugVariable, fmt.Sprintf("localhost:%d", s.DebugPort))
 	set("READTHROUGH_SHUTDOWN_GRACE", shutdownGrace(pod.TerminationGracePeriodSeconds).String())
 	if s.LogLevel != "" {
 		set("READTHROUGH_LOG_LEVEL", string(s.LogLevel))

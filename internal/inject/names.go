@@ -15,6 +15,9 @@ const (
 	// InjectedBy is the annotation with the version that put the sidecar in.
 	InjectedBy = prefix + "injected-by"
 
+	// envAnnotation is that of the setting env, which injection leaves in the pod: for containers that come later.
+	envAnnotation = prefix + "env"
+
 	// ContainerName is the sidecar's in every pod.
 	ContainerName = "readthrough"
 	// MetricsPort is the name of the port with /metrics.

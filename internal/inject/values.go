@@ -196,6 +196,15 @@ func readVariables(text string) (Variables, error) {
 	return all, nil
 }
 
+// String is what [readVariables] reads.
+func (vs Variables) String() string {
+	items := make([]string, len(vs))
+	for i, v := range vs {
+		items[i] = joinItem(v.Name + "=" + v.Value)
+	}
+	return strings.Join(items, ",")
+}
+
 // variableForm is what the configuration takes between ${ and }.
 var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
