@@ -28,9 +28,9 @@ func injectCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inject [-f FILE]...",
 		Short: "Put the sidecar into the pods of a manifest",
-		Long: `Put the sidecar into all Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs and CronJobs of a manifest, as the
-webhook does when a pod is created, and print the manifest. No cluster is asked, and what is injected counts on
-Kubernetes 1.29 or later unless --form ordinary says otherwise.
+		Long: `Put the sidecar into all Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, ReplicationControllers, PodTemplates, Jobs and
+CronJobs of a manifest, as the webhook does when a pod is created, and print the manifest. No cluster is asked, and what is injected
+counts on Kubernetes 1.29 or later unless --form ordinary says otherwise. Of other kinds it warns if they have pods.
 
 Annotations readthrough/… of a pod's template change the settings, and its label readthrough/inject: disabled leaves it as it is.
 What was done, and why not, is told on standard error. If one object cannot be injected, nothing is printed and the exit
@@ -49,7 +49,8 @@ code is 1.`,
 }
 
 func (o injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
-	settings, err := o.read()
+	settings, err := readSettings(o.settings,
+		settingFlag{"--image", "image", o.image}, settingFlag{"--config", "config", o.config}, settingFlag{"--form", "form", o.form})
 	if err != nil {
 		return err
 	}
@@ -82,36 +83,6 @@ func (o injectOptions) run(stdin io.Reader, stdout, stderr io.Writer) error {
 	}
 	_, err = stdout.Write(out.Bytes())
 	return err
-}
-
-// read gives the settings: those of the file, changed by the flags.
-func (o injectOptions) read() (inject.Settings, error) {
-	settings := inject.DefaultSettings()
-	if o.settings != "" {
-		raw, err := os.ReadFile(o.settings)
-		if err != nil {
-			return settings, fmt.Errorf("%s: %s", o.settings, fileProblem(err))
-		}
-		var problems []error
-		settings, err = inject.ParseSettings(raw)
-		for _, problem := range unjoin(err) {
-			problems = append(problems, fmt.Errorf("%s: %w", o.settings, problem))
-		}
-		if len(problems) > 0 {
-			return settings, errors.Join(problems...)
-		}
-	}
-	for _, flag := range []struct{ name, key, value string }{
-		{"--image", "image", o.image}, {"--config", "config", o.config}, {"--form", "form", o.form},
-	} {
-		if flag.value == "" {
-			continue
-		}
-		if err := settings.Set(flag.key, flag.value); err != nil {
-			return settings, usageError{fmt.Errorf("%s %w", flag.name, err)}
-		}
-	}
-	return settings, nil
 }
 
 func readManifest(file string, stdin io.Reader) ([]byte, error) {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -160,22 +158,9 @@ func (i *injector) decide(pod *corev1.Pod, namespace string) (inject.Decision, e
 
 // readSettings reads the file, and puts --image in.
 func (o webhookOptions) readSettings() (*inject.Settings, error) {
-	settings := inject.DefaultSettings()
-	if o.settings != "" {
-		raw, err := os.ReadFile(o.settings)
-		if err != nil {
-			return nil, fmt.Errorf("--settings: %s %s", o.settings, fileProblem(err))
-		}
-		if settings, err = inject.ParseSettings(raw); err != nil {
-			return nil, fmt.Errorf("--settings: %s: %w", o.settings, err)
-		}
-	}
-	if o.image != "" {
-		named, err := inject.ParseSettings([]byte("image: " + strconv.Quote(o.image)))
-		if err != nil {
-			return nil, fmt.Errorf("--image: %w", err)
-		}
-		settings.Image = named.Image
+	settings, err := readSettings(o.settings, settingFlag{"--image", "image", o.image})
+	if err != nil {
+		return nil, err
 	}
 	if settings.Image == "" {
 		return nil, errors.New("the sidecar's image is not known: name it by --image, or as image in the file of --settings")

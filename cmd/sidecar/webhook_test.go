@@ -335,14 +335,15 @@ func TestWebhookFailsToStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
+	mistakes := writeFile(t, t.TempDir(), "settings.yaml", "prot: 6380\nport: many\n")
 	for name, c := range map[string]struct {
 		change func(*webhookOptions)
 		want   string
 	}{
-		"no settings":  {func(o *webhookOptions) { o.settings = "absent.yaml" }, "--settings: absent.yaml cannot be read: no such file or directory"},
-		"bad settings": {func(o *webhookOptions) { o.settings = "testdata/sample.yaml" }, "--settings: testdata/sample.yaml: line 1: apiVersion: "},
+		"no settings":  {func(o *webhookOptions) { o.settings = "absent.yaml" }, "absent.yaml: cannot be read: no such file or directory"},
+		"bad settings": {func(o *webhookOptions) { o.settings = mistakes }, fmt.Sprintf("%s: line 1: prot: unknown setting: did you mean port?\n%s: line 2: port: is \"many\", which is not a port: write 1024 to 65535", mistakes, mistakes)},
 		"no image":     {func(o *webhookOptions) { o.image = "" }, "the sidecar's image is not known: name it by --image"},
-		"bad image":    {func(o *webhookOptions) { o.image = "a b" }, "--image: "},
+		"bad image":    {func(o *webhookOptions) { o.image = "a b" }, `--image is "a b", which is not an image`},
 		"outside":      {func(o *webhookOptions) { o.api = kube.InCluster }, "this runs in a pod of Kubernetes"},
 		"busy listen":  {func(o *webhookOptions) { o.listen = busy.Addr().String() }, "--listen: "},
 		"busy admin":   {func(o *webhookOptions) { o.admin = busy.Addr().String() }, "--admin: "},

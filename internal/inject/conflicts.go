@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,20 +27,60 @@ func hostConflicts(pod *corev1.Pod, namespace string) []string {
 	return found
 }
 
-// nameConflicts finds names that are the sidecar's.
-func nameConflicts(spec *corev1.PodSpec) []string {
-	var found []string
-	for _, c := range allContainers(spec) {
+// nameConflicts finds names that are the sidecar's in a pod that does not have it.
+func nameConflicts(pod *corev1.Pod) []string {
+	var containers, volumes, found []string
+	for _, c := range allContainers(&pod.Spec) {
 		if c.Name == ContainerName {
-			found = append(found, fmt.Sprintf("the pod has a container %s that was not injected: rename it, or remove it", c.Name))
+			containers = append(containers, c.Name)
 		}
 	}
-	for _, v := range spec.Volumes {
+	for _, v := range pod.Spec.Volumes {
 		if strings.HasPrefix(v.Name, volumePrefix) {
-			found = append(found, fmt.Sprintf("the pod has a volume %s, and names that begin with %s are the sidecar's: rename it", v.Name, volumePrefix))
+			volumes = append(volumes, v.Name)
 		}
+	}
+	if text := remains(pod, containers, volumes); text != "" {
+		return []string{text}
+	}
+	for range containers {
+		found = append(found, fmt.Sprintf("the pod has a container %s that was not injected: rename it, or remove it", ContainerName))
+	}
+	for _, name := range volumes {
+		found = append(found, fmt.Sprintf("the pod has a volume %s, and names that begin with %s are the sidecar's: rename it", name, volumePrefix))
 	}
 	return found
+}
+
+// remains tells of what a copy of an injected pod has left of the sidecar; empty where the names are the pod's own.
+func remains(pod *corev1.Pod, containers, volumes []string) string {
+	_, annotated := pod.Annotations[InjectedBy]
+	switch {
+	case !slices.Contains(volumes, configVolume) || !slices.Contains(volumes, stateVolume):
+		return ""
+	case annotated && len(containers) == 0:
+		return fmt.Sprintf("the annotation %s and the volumes %s are left over from a sidecar that the pod does not have any more: remove them, "+
+			"or label the pod %s: %s (kubectl debug --copy-to leaves them with --keep-init-containers=false)",
+			InjectedBy, strings.Join(volumes, ", "), InjectLabel, Disabled)
+	case !annotated && len(containers) > 0:
+		return fmt.Sprintf("the pod has a sidecar, but not the annotation %s that tells who injected it: copy that too (kubectl debug --copy-to "+
+			"does with --keep-annotations), or label the pod %s: %s", InjectedBy, InjectLabel, Disabled)
+	}
+	return ""
+}
+
+// userConflict finds a pod that would have the sidecar run as root, which its container forbids: the kubelet would refuse it again
+// and again. It matters where the settings leave the user to the platform.
+func (t *tuning) userConflict(spec *corev1.PodSpec) []string {
+	if t.RunAsUser != nil || t.name("runAsUser") == "" {
+		return nil
+	}
+	if c := spec.SecurityContext; c == nil || c.RunAsUser == nil || *c.RunAsUser != 0 {
+		return nil
+	}
+	o, _ := findOption("runAsUser")
+	return []string{fmt.Sprintf("the pod's securityContext.runAsUser is 0, and %s is none, so the sidecar would be root, which it refuses to be: "+
+		"write annotation %s: \"%s\"", t.name("runAsUser"), o.annotation(), o.fallback)}
 }
 
 // portConflicts finds ports of other containers that the sidecar would listen on. A hostPort is another address, the

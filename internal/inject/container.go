@@ -6,7 +6,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Where the sidecar finds its files.
@@ -26,6 +25,14 @@ const (
 	redisVariable  = "READTHROUGH_UPSTREAM_PASSWORD"
 )
 
+// The program's own variables that say what is asked again of a sidecar that stands in a pod.
+const (
+	configVariable = "READTHROUGH_CONFIG"
+	listenVariable = "READTHROUGH_LISTEN"
+	adminVariable  = "READTHROUGH_ADMIN"
+	debugVariable  = "READTHROUGH_DEBUG"
+)
+
 // container is the sidecar, in a form that is not FormAuto.
 func (s *Settings) container(form Form, pod *corev1.PodSpec) corev1.Container {
 	c := corev1.Container{
@@ -35,7 +42,7 @@ func (s *Settings) container(form Form, pod *corev1.PodSpec) corev1.Container {
 		Args:            []string{"run", "--state-dir", stateDir},
 		Env:             s.environment(pod),
 		Ports:           []corev1.ContainerPort{{Name: MetricsPort, ContainerPort: int32(s.AdminPort), Protocol: corev1.ProtocolTCP}},
-		Resources:       s.resources(),
+		Resources:       s.resources(pod),
 		VolumeMounts:    s.mounts(),
 		SecurityContext: s.securityContext(),
 		StartupProbe:    s.startupProbe(),
@@ -62,16 +69,16 @@ func (s *Settings) environment(pod *corev1.PodSpec) []corev1.EnvVar {
 			FieldRef: &corev1.ObjectFieldSelector{FieldPath: path},
 		}})
 	}
-	set("READTHROUGH_CONFIG", configDir+"/"+s.Config.Key)
-	set("READTHROUGH_LISTEN", fmt.Sprintf("localhost:%d", s.Port))
-	set("READTHROUGH_ADMIN", fmt.Sprintf(":%d", s.AdminPort))
-	set("READTHROUGH_DEBUG", fmt.Sprintf("localhost:%d", s.DebugPort))
+	set(configVariable, configDir+"/"+s.Config.Key)
+	set(listenVariable, fmt.Sprintf("localhost:%d", s.Port))
+	set(adminVariable, fmt.Sprintf(":%d", s.AdminPort))
+	set(debugVariable, fmt.Sprintf("localhost:%d", s.DebugPort))
 	set("READTHROUGH_SHUTDOWN_GRACE", shutdownGrace(pod.TerminationGracePeriodSeconds).String())
 	if s.LogLevel != "" {
 		set("READTHROUGH_LOG_LEVEL", string(s.LogLevel))
 	}
-	if limit := s.MemoryLimit.Value(); limit > 0 {
-		set("GOMEMLIMIT", strconv.FormatInt(limit/4*3>>20, 10)+"MiB")
+	if limit := capped(s.MemoryLimit, corev1.ResourceMemory, pod); !limit.IsZero() {
+		set("GOMEMLIMIT", strconv.FormatInt(limit.Value()/4*3>>20, 10)+"MiB")
 	}
 	own("POD_NAME", "metadata.name")
 	own("POD_NAMESPACE", "metadata.namespace")
@@ -107,23 +114,6 @@ func shutdownGrace(seconds *int64) time.Duration {
 		pod = time.Duration(min(*seconds, int64(maxGrace/time.Second))) * time.Second
 	}
 	return max(pod-answerTime, pod/2, 0)
-}
-
-func (s *Settings) resources() corev1.ResourceRequirements {
-	list := func(cpu, memory resource.Quantity) corev1.ResourceList {
-		l := corev1.ResourceList{}
-		if !cpu.IsZero() {
-			l[corev1.ResourceCPU] = cpu
-		}
-		if !memory.IsZero() {
-			l[corev1.ResourceMemory] = memory
-		}
-		return l
-	}
-	return corev1.ResourceRequirements{
-		Requests: list(s.CPURequest, s.MemoryRequest),
-		Limits:   list(s.CPULimit, s.MemoryLimit),
-	}
 }
 
 // securityContext is what the Pod Security level restricted demands, and a file system that cannot be written.

@@ -35,23 +35,18 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 	if why, err := o.leave(pod); why != "" || err != nil {
 		return Decision{Skipped: why}, err
 	}
-	found, injected := existing(pod)
-	if by := pod.Annotations[InjectedBy]; injected && by != o.Version {
-		d := Decision{Config: found.config(pod)}
-		found.relocate(&d.Patch, pod)
-		return d.orSkipped("was injected by version " + by), nil
+	if found, injected := existing(pod); injected {
+		return found.keep(pod, namespace, o.Version)
 	}
-
 	settings := o.Settings.tune(pod.Annotations)
 	problems := settings.problems
-	form := found.form
-	if !injected {
-		var unfit string
-		if form, unfit = o.form(settings.Form, &pod.Spec); unfit != "" {
-			problems = append(problems, unfit)
-		}
-		problems = append(problems, nameConflicts(&pod.Spec)...)
+	form, unfit := o.form(settings.Form, &pod.Spec)
+	if unfit != "" {
+		problems = append(problems, unfit)
 	}
+	problems = append(problems, nameConflicts(pod)...)
+	problems = append(problems, resourceConflicts(&pod.Spec)...)
+	problems = append(problems, settings.userConflict(&pod.Spec)...)
 	problems = append(problems, hostConflicts(pod, namespace)...)
 	problems = append(problems, settings.portConflicts(&pod.Spec)...)
 	if len(problems) > 0 {
@@ -59,17 +54,32 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 	}
 
 	d := Decision{Config: settings.Config, Warnings: idleLabels(pod.Labels)}
+	d.Warnings = append(d.Warnings, settings.idleRequests(&pod.Spec)...)
 	d.Warnings = append(d.Warnings, settings.Env.tell(&d.Patch, &pod.Spec, form)...)
-	if injected {
-		d.Config = found.config(pod)
-		found.relocate(&d.Patch, pod)
-		return d.orSkipped("is injected already"), nil
-	}
-	mark(&d.Patch, pod, form, o.Version)
+	mark(&d.Patch, pod, form, settings.Env, o.Version)
 	settings.mount(&d.Patch, &pod.Spec)
 	l := listOf(form, &pod.Spec)
 	addToList(&d.Patch, l.path, len(l.containers), position(form, l.containers), settings.container(form, &pod.Spec))
 	return d, nil
+}
+
+// keep is the decision for a pod that has the sidecar. It is judged by the sidecar that stands there, which may have been injected
+// with other settings: what has come into the pod since then has to fit that one.
+func (s sidecar) keep(pod *corev1.Pod, namespace, version string) (Decision, error) {
+	d := Decision{Config: s.config(pod)}
+	if by := pod.Annotations[InjectedBy]; by != version {
+		s.relocate(&d.Patch, pod)
+		return d.orSkipped("was injected by version " + by), nil
+	}
+	standing, problems := s.settings(pod)
+	problems = append(problems, hostConflicts(pod, namespace)...)
+	problems = append(problems, standing.portConflicts(&pod.Spec)...)
+	if len(problems) > 0 {
+		return Decision{}, denied(problems)
+	}
+	d.Warnings = append(idleLabels(pod.Labels), standing.Env.tell(&d.Patch, &pod.Spec, s.form)...)
+	s.relocate(&d.Patch, pod)
+	return d.orSkipped("is injected already"), nil
 }
 
 // orSkipped is the decision, with the reason where there is nothing to do.

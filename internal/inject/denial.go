@@ -18,11 +18,15 @@ func MissingConfigMap(namespace string, ref ConfigRef) *Denial {
 		"or name another by the annotation %sconfig", ref.Name, namespace, namespace, ref.Name, fromFile(ref.Key), prefix)}
 }
 
-// MissingConfigKey is the denial of a pod whose ConfigMap has no such key; have are the keys that it has.
+// MissingConfigKey is the denial of a pod whose ConfigMap has no such key; have are the keys that it has. Of those it names such
+// as configurations have: whoever asks may not be allowed to see the ConfigMap.
 func MissingConfigKey(namespace string, ref ConfigRef, have []string) *Denial {
-	keys, advice := "and no other. Add it", ""
+	have = slices.DeleteFunc(slices.Sorted(slices.Values(have)), func(key string) bool {
+		return !strings.HasSuffix(key, ".yaml") && !strings.HasSuffix(key, ".yml")
+	})
+	keys, advice := "and no other that ends in .yaml or .yml. Add it", ""
 	if len(have) > 0 {
-		keys = "but " + strings.Join(slices.Sorted(slices.Values(have)), ", ")
+		keys = "but " + strings.Join(have, ", ")
 		advice = fmt.Sprintf(". Name the key by the annotation %sconfig: %s/KEY, or add it", prefix, ref.Name)
 	}
 	return &Denial{fmt.Sprintf("the sidecar's configuration is missing: ConfigMap %s in namespace %s has no key %s, %s%s:\n"+

@@ -14,9 +14,11 @@ or name another by the annotation readthrough/config`},
 		{MissingConfigMap("shop", ConfigRef{"cache", "maps.yaml"}), `the sidecar's configuration is missing: there is no ConfigMap cache in namespace shop. Make it:
   kubectl -n shop create configmap cache --from-file=maps.yaml=readthrough.yaml
 or name another by the annotation readthrough/config`},
-		{MissingConfigKey("shop", ref, []string{"z.yaml", "a.yaml"}), `the sidecar's configuration is missing: ConfigMap readthrough in namespace shop has no key readthrough.yaml, but a.yaml, z.yaml. Name the key by the annotation readthrough/config: readthrough/KEY, or add it:
+		{MissingConfigKey("shop", ref, []string{"z.yml", "a.yaml", "tenant-key.pem", "yaml"}), `the sidecar's configuration is missing: ConfigMap readthrough in namespace shop has no key readthrough.yaml, but a.yaml, z.yml. Name the key by the annotation readthrough/config: readthrough/KEY, or add it:
   kubectl -n shop edit configmap readthrough`},
-		{MissingConfigKey("shop", ref, nil), `the sidecar's configuration is missing: ConfigMap readthrough in namespace shop has no key readthrough.yaml, and no other. Add it:
+		{MissingConfigKey("shop", ref, nil), `the sidecar's configuration is missing: ConfigMap readthrough in namespace shop has no key readthrough.yaml, and no other that ends in .yaml or .yml. Add it:
+  kubectl -n shop edit configmap readthrough`},
+		{MissingConfigKey("shop", ref, []string{"tenant-key.pem"}), `the sidecar's configuration is missing: ConfigMap readthrough in namespace shop has no key readthrough.yaml, and no other that ends in .yaml or .yml. Add it:
   kubectl -n shop edit configmap readthrough`},
 	} {
 		if got := c.denial.Error(); got != c.want {

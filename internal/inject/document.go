@@ -5,6 +5,7 @@ import (
 	stdjson "encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 
@@ -28,14 +29,15 @@ func (d document) with(body []byte) []byte {
 	return bytes.Join([][]byte{d.head, body, d.tail}, nil)
 }
 
-// split takes a YAML text apart at the markers of documents, which stand at the beginning of a line and nowhere else.
+// split takes a YAML text apart at the markers of documents, which stand at the beginning of a line and nowhere else; and JSON
+// at the ends of its values, which need no marker.
 func split(raw []byte) []document {
 	var all []document
 	current := document{line: 1}
 	started := false
 	end := func(next int) {
 		if started {
-			all = append(all, current)
+			all = append(all, current.values()...)
 		}
 		current, started = document{line: next}, false
 	}
@@ -60,6 +62,47 @@ func split(raw []byte) []document {
 	}
 	end(0)
 	return all
+}
+
+// values takes a document apart that is a stream of JSON values. Every other document stays one.
+func (d document) values() []document {
+	if body := bytes.TrimSpace(d.body); len(body) == 0 || body[0] != '{' {
+		return []document{d}
+	}
+	var all []document
+	decoder := stdjson.NewDecoder(bytes.NewReader(d.body))
+	for begin := 0; ; {
+		var value stdjson.RawMessage
+		err := decoder.Decode(&value)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return []document{d} // YAML in braces, or nothing that can be read
+		}
+		end := int(decoder.InputOffset())
+		for end < len(d.body) && strings.IndexByte(" \t\r\n", d.body[end]) >= 0 {
+			end++
+		}
+		all = append(all, document{line: d.line + bytes.Count(d.body[:begin], []byte("\n")), body: d.body[begin:end:end]})
+		begin = end
+	}
+	all[0].head, all[len(all)-1].tail = d.head, d.tail
+	return all
+}
+
+// single makes sure that the body is one document, with nothing behind it: readers of YAML that are content with the first
+// would lose the rest.
+func (d document) single() error {
+	decoder := yaml.NewDecoder(bytes.NewReader(d.body))
+	var first, second yaml.Node
+	if err := decoder.Decode(&first); err != nil {
+		return fmt.Errorf("this is not valid YAML: %w", err)
+	}
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return errors.New("this document has something behind its end: write --- on a line of its own between two objects")
+	}
+	return nil
 }
 
 func isMarker(line []byte, marker string) bool {

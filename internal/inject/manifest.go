@@ -23,14 +23,19 @@ type Result struct {
 
 // templates say where the objects with pods have what describes them, by group and kind.
 var templates = map[string][]string{
-	"/Pod":             {},
-	"apps/Deployment":  {"spec", "template"},
-	"apps/ReplicaSet":  {"spec", "template"},
-	"apps/StatefulSet": {"spec", "template"},
-	"apps/DaemonSet":   {"spec", "template"},
-	"batch/Job":        {"spec", "template"},
-	"batch/CronJob":    {"spec", "jobTemplate", "spec", "template"},
+	"/Pod":                   {},
+	"/PodTemplate":           {"template"},
+	"/ReplicationController": {"spec", "template"},
+	"apps/Deployment":        {"spec", "template"},
+	"apps/ReplicaSet":        {"spec", "template"},
+	"apps/StatefulSet":       {"spec", "template"},
+	"apps/DaemonSet":         {"spec", "template"},
+	"batch/Job":              {"spec", "template"},
+	"batch/CronJob":          {"spec", "jobTemplate", "spec", "template"},
 }
+
+// usualTemplates are where kinds that are not known here mostly have theirs.
+var usualTemplates = [][]string{{"spec", "template"}, {"template"}}
 
 // Manifest puts the sidecar into the pods, and templates of pods, of all objects in a YAML or JSON text: several documents,
 // and lists within them. Documents in which nothing is done stay as they are, byte for byte; in the others comments and
@@ -53,6 +58,9 @@ func Manifest(raw []byte, o Options) ([]byte, []Result, error) {
 func (d document) inject(o Options) ([]byte, []Result, error) {
 	if d.blank() {
 		return d.text(), nil, nil
+	}
+	if err := d.single(); err != nil {
+		return nil, nil, err
 	}
 	asJSON, err := sigsyaml.YAMLToJSON(d.body)
 	if err != nil {
@@ -109,17 +117,15 @@ func (w *walker) object(object any, at []any) error {
 	}
 	steps, hasPods := templates[group(apiVersion)+"/"+kind]
 	if !hasPods {
-		r.Skipped = "has no pods"
+		r.pass(object, group(apiVersion))
 		w.results = append(w.results, r)
 		return nil
 	}
 	path := at[:len(at):len(at)]
-	template := object
 	for _, step := range steps {
-		fields, _ := template.(map[string]any)
-		template = fields[step]
 		path = append(path, step)
 	}
+	template := valueAt(object, steps...)
 	pod, err := podOf(template)
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", kind, r.Name, err)
@@ -134,6 +140,36 @@ func (w *walker) object(object any, at []any) error {
 	}
 	w.results = append(w.results, r)
 	return nil
+}
+
+// pass says why an object is left alone whose kind is not among [templates].
+func (r *Result) pass(object any, group string) {
+	r.Skipped = "has no pods"
+	for _, steps := range usualTemplates {
+		template := valueAt(object, steps...)
+		if _, ok := valueAt(template, "spec", "containers").([]any); !ok {
+			continue
+		}
+		kind := r.Kind
+		if group != "" {
+			kind += "." + group
+		}
+		r.Skipped = fmt.Sprintf("has pods, but the kind %s is not known here", kind)
+		if valueAt(template, "metadata", "labels", InjectLabel) == nil {
+			r.Warnings = []string{fmt.Sprintf("its pods get no sidecar here: label them %s: %s in %s.metadata.labels, and the webhook injects it",
+				InjectLabel, Enabled, strings.Join(steps, "."))}
+		}
+		return
+	}
+}
+
+// valueAt is what stands at a path of keys, or nil.
+func valueAt(object any, steps ...string) any {
+	for _, step := range steps {
+		fields, _ := object.(map[string]any)
+		object = fields[step]
+	}
+	return object
 }
 
 // group is that of an apiVersion; the core's is empty.

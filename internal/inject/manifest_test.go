@@ -2,13 +2,15 @@ package inject
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	jsonpatch "github.com/evanphx/json-patch/v5"
 	"k8s.io/apimachinery/pkg/util/json"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	sigsyaml "sigs.k8s.io/yaml"
 )
 
@@ -85,13 +87,36 @@ func checkManifest(t *testing.T, in, out []byte) {
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, after[i].body)
 		}
-		if !jsonpatch.Equal(got, asJSON) {
+		if !sameJSON(t, got, asJSON) {
 			t.Errorf("the document says\n%s\nwant\n%s", got, asJSON)
+		}
+	}
+	if n, ok := objectsIn(in); ok {
+		if m, ok := objectsIn(out); !ok || m != n {
+			t.Errorf("%d objects became %d:\n%s", n, m, out)
 		}
 	}
 	again, results, err := Manifest(out, o)
 	if err != nil || !bytes.Equal(again, out) {
 		t.Errorf("a second time: %v, %+v\n%s", err, results, again)
+	}
+}
+
+// objectsIn counts objects as kubectl reads them; ok is false if it would not.
+func objectsIn(text []byte) (n int, ok bool) {
+	decoder := utilyaml.NewYAMLOrJSONDecoder(bytes.NewReader(text), 4096)
+	for {
+		var object map[string]any
+		err := decoder.Decode(&object)
+		if errors.Is(err, io.EOF) {
+			return n, true
+		}
+		if err != nil {
+			return n, false
+		}
+		if object != nil {
+			n++
+		}
 	}
 }
 
@@ -119,6 +144,9 @@ func TestManifestMistakes(t *testing.T) {
 		{"# x\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: [a]\n", "line 3: Pod web: its pod cannot be read: "},
 		{"apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {}\n", "line 1: Deployment web: it has no template of a pod: write one under spec"},
 		{"apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: 5, image: b}]}\n", "line 1: Pod web: its pod cannot be read: "},
+		{"a: b\n---\n{a: b}\n{c: d}\n", "line 3: this document has something behind its end: write --- on a line of its own between two objects"},
+		{"{\"a\": 1}\n{\"b\": [}\n", "line 1: this document has something behind its end: "},
+		{"[1]\n[2]\n", "line 1: this document has something behind its end: "},
 	} {
 		out, _, err := Manifest([]byte(c.raw), testOptions(t))
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) || out != nil {

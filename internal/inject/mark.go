@@ -8,9 +8,12 @@ import (
 )
 
 // mark sets the label and annotations of an injected pod.
-func mark(p *Patch, pod *corev1.Pod, form Form, version string) {
+func mark(p *Patch, pod *corev1.Pod, form Form, env Variables, version string) {
 	labels := map[string]string{InjectedLabel: "true"}
-	annotations := map[string]string{InjectedBy: version}
+	annotations := map[string]string{InjectedBy: version, safeToEvict: evictable(pod.Annotations[safeToEvict])}
+	if _, given := pod.Annotations[envAnnotation]; !given && len(env) > 0 {
+		annotations[envAnnotation] = env.String()
+	}
 	if _, chosen := pod.Annotations[defaultContainer]; !chosen && form == FormOrdinary {
 		// kubectl takes the first container where none is named, and that would be the sidecar.
 		annotations[defaultContainer] = pod.Spec.Containers[0].Name

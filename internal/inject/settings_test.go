@@ -149,3 +149,16 @@ func TestSplitList(t *testing.T) {
 		}
 	}
 }
+
+// TestReadVariables holds that blanks around = are no part of the value, in an annotation as in YAML.
+func TestReadVariables(t *testing.T) {
+	want := Variables{{"REDIS_URL", "redis://localhost:6380"}, {"GREETING", "a b"}}
+	got, err := readVariables("REDIS_URL = redis://localhost:6380 , GREETING= a b")
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, %v", got, err)
+	}
+	s, err := ParseSettings([]byte("env: {REDIS_URL: ' redis://localhost:6380', GREETING: ' a b '}"))
+	if err != nil || !reflect.DeepEqual(s.Env, want) {
+		t.Errorf("got %q, %v", s.Env, err)
+	}
+}

@@ -182,7 +182,7 @@ func readVariables(text string) (Variables, error) {
 	var all Variables
 	for _, item := range splitList(text) {
 		name, value, ok := strings.Cut(item, "=")
-		name = strings.TrimSpace(name)
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
 		switch {
 		case !ok:
 			return nil, fmt.Errorf(`has %q, which has no =: write NAME=VALUE, and \, for a comma within a value`, item)
@@ -194,6 +194,15 @@ func readVariables(text string) (Variables, error) {
 		all = append(all, Variable{Name: name, Value: value})
 	}
 	return all, nil
+}
+
+// String is what [readVariables] reads.
+func (vs Variables) String() string {
+	items := make([]string, len(vs))
+	for i, v := range vs {
+		items[i] = joinItem(v.Name + "=" + v.Value)
+	}
+	return strings.Join(items, ",")
 }
 
 // variableForm is what the configuration takes between ${ and }.

@@ -2,6 +2,7 @@ package inject
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -78,6 +79,18 @@ func (s *Settings) secretSources() []corev1.VolumeProjection {
 		}}
 	}
 	return sources
+}
+
+// evictable is the value of the annotation safeToEvict with the sidecar's state among the volumes that it has: that is not to
+// keep a cluster autoscaler from emptying the node.
+func evictable(present string) string {
+	if present = strings.TrimRight(present, ", "); present == "" {
+		return stateVolume
+	}
+	if slices.ContainsFunc(strings.Split(present, ","), func(name string) bool { return strings.TrimSpace(name) == stateVolume }) {
+		return present
+	}
+	return present + "," + stateVolume
 }
 
 // mount adds the volumes to the pod, and the Secret to pull the image with.
