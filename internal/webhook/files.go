@@ -43,7 +43,7 @@ func NewFiles(dir string, log *zap.Logger, metrics *Metrics) *Files {
 func (f *Files) Run(ctx context.Context) {
 	for {
 		f.look()
-		if !pause(ctx, filesInterval, nil) {
+		if !pause(ctx, jittered(filesInterval), nil) {
 			return
 		}
 	}

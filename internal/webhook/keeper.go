@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,9 @@ const (
 	pollInterval  = 5 * time.Second
 	startInterval = 500 * time.Millisecond // until there is a certificate that is trusted
 	releaseTime   = 2 * time.Second
+
+	// lookahead is how long a certificate must still be valid where there is another to serve: until the look after next.
+	lookahead = 2 * pollInterval
 )
 
 // KeeperOptions say where the certificates are kept, and who trusts them.
@@ -48,6 +52,7 @@ type Keeper struct {
 	elector  *elector
 	kick     chan struct{} // there is something to do
 	now      func() time.Time
+	jitter   func(time.Duration) time.Duration
 
 	served  atomic.Pointer[pair]
 	pending atomic.Pointer[string] // why no certificate has been trusted so far; nil once one was
@@ -70,11 +75,11 @@ func NewKeeper(o KeeperOptions) *Keeper {
 			},
 			lifetime: o.Lifetime,
 		},
-		kick: make(chan struct{}, 1), now: time.Now,
+		kick: make(chan struct{}, 1), now: time.Now, jitter: jittered,
 	}
 	k.elector = &elector{
 		client: o.Client, namespace: o.Namespace, name: o.Lease, identity: o.Identity, log: o.Log, metrics: o.Metrics,
-		elected: k.hurry,
+		elected: k.hurry, jitter: jittered,
 	}
 	k.pending.Store(ptr("the Kubernetes API has not been asked yet"))
 	return k
@@ -98,7 +103,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		if k.Ready() != nil || kube.IsConflict(err) { // another replica was faster: look again
 			interval = startInterval
 		}
-		pause(ctx, interval, k.kick)
+		pause(ctx, k.jitter(interval), k.kick)
 	}
 	electing.Wait()
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
@@ -216,13 +221,17 @@ func (k *Keeper) spread(ctx context.Context, held certificates, configurations [
 }
 
 // choose takes into use the current certificate, if API servers trust it by now; else what is served stays, as long as they
-// trust that.
+// trust that. Where the current one ends before the next could be promoted, the next is served: API servers that have not seen
+// the latest bundle may refuse it, but everybody refuses what has expired.
 func (k *Keeper) choose(held certificates, configurations []*configuration, now time.Time) {
 	served := k.served.Load()
 	chosen, why := served, distrust(served, configurations, k.rotation.names, now)
-	for _, p := range []*pair{held.current, served, held.next} {
-		if p != nil && distrust(p, configurations, k.rotation.names, now) == nil {
-			chosen, why = p, nil
+	candidates := []*pair{held.current, served, held.next}
+	for _, at := range []time.Time{now.Add(lookahead), now} {
+		if i := slices.IndexFunc(candidates, func(p *pair) bool {
+			return p != nil && distrust(p, configurations, k.rotation.names, at) == nil
+		}); i >= 0 {
+			chosen, why = candidates[i], nil
 			break
 		}
 	}

@@ -30,6 +30,7 @@ type elector struct {
 	log             *zap.Logger
 	metrics         *Metrics
 	elected         func() // called when this replica begins to lead
+	jitter          func(time.Duration) time.Duration
 
 	mu      sync.Mutex
 	renewed time.Time // when the request that renewed the lease last began
@@ -68,7 +69,7 @@ func (e *elector) run(ctx context.Context) {
 		case led && !leads:
 			e.log.Warn("leads no longer", zap.String("identity", e.identity))
 		}
-		if !pause(ctx, renewInterval, nil) {
+		if !pause(ctx, e.jitter(renewInterval), nil) {
 			return
 		}
 	}
@@ -154,9 +155,9 @@ func jittered(d time.Duration) time.Duration {
 	return d + time.Duration((rand.Float64()-.5)*.4*float64(d))
 }
 
-// pause waits for about d, or for less where wake has something; false where ctx has ended.
+// pause waits for d, or for less where wake has something; false where ctx has ended.
 func pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
-	timer := time.NewTimer(jittered(d))
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -33,7 +33,7 @@ func (w *world) candidate(name string) *candidate {
 	}
 	c := &candidate{crash: crash, stop: stop, elector: &elector{
 		client: client, namespace: "rt", name: "injector", identity: name, log: zap.NewNop(),
-		metrics: NewMetrics(prometheus.NewRegistry()), elected: func() {},
+		metrics: NewMetrics(prometheus.NewRegistry()), elected: func() {}, jitter: w.jitter(name + "'s elector"),
 	}}
 	c.running.Go(func() { c.run(ctx) })
 	return c
@@ -158,8 +158,8 @@ func TestLeaderWithoutAPI(t *testing.T) {
 func TestOneLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		f := newFaults(w, 7)
-		w.Before(f.before)
+		w.seed = 7
+		w.Before(w.fault)
 		all := []*candidate{w.candidate("a"), w.candidate("b"), w.candidate("c")}
 		led := 0
 		for i := range 20_000 {
@@ -175,7 +175,7 @@ func TestOneLeads(t *testing.T) {
 			}
 			led += leading
 			if i%600 == 599 {
-				j := f.roll(len(all))
+				j := w.roll("fate", int64(len(all)))
 				name := all[j].identity
 				all[j].crash()
 				all[j].end()

@@ -57,7 +57,7 @@ func (c *Cluster) Run(ctx context.Context) {
 			c.log.Error("the version of Kubernetes is not to be had", zap.Error(err))
 			interval = versionRetry
 		}
-		if !pause(ctx, interval, nil) {
+		if !pause(ctx, jittered(interval), nil) {
 			return
 		}
 	}

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,10 +39,12 @@ type world struct {
 	*kubeapi.Server
 	t testing.TB
 
+	seed   uint64                   // of all that is random
 	settle time.Duration            // of each replica
 	skew   map[string]time.Duration // of a replica's clock
 
 	mu        sync.Mutex
+	dice      map[string]*rand.Rand
 	replicas  map[string]*replica
 	unwatched bool
 }
@@ -62,12 +67,45 @@ type replica struct {
 }
 
 func newWorld(t testing.TB) *world {
-	w := &world{Server: kubeapi.New(), t: t, replicas: map[string]*replica{}, settle: testSettle}
+	w := &world{Server: kubeapi.New(), t: t, dice: map[string]*rand.Rand{}, replicas: map[string]*replica{}, settle: testSettle}
 	w.Put(t, secretPath, corev1.Secret{Type: corev1.SecretTypeOpaque})
 	w.Put(t, leasePath, coordinationv1.Lease{})
 	w.Put(t, mutatingPath, admissionregistrationv1.MutatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.MutatingWebhook, 2)})
 	w.Put(t, validatingPath, admissionregistrationv1.ValidatingWebhookConfiguration{Webhooks: make([]admissionregistrationv1.ValidatingWebhook, 1)})
 	return w
+}
+
+// roll throws a die of n sides. Each goroutine that is subject to chance has dice of its own, so that a seed stands for one
+// course of events, however goroutines are scheduled.
+func (w *world) roll(whose string, n int64) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	dice := w.dice[whose]
+	if dice == nil {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(whose)) // cannot fail
+		dice = rand.New(rand.NewPCG(w.seed, h.Sum64()))
+		w.dice[whose] = dice
+	}
+	return dice.Int64N(n)
+}
+
+// within is some time between none and d.
+func (w *world) within(whose string, d time.Duration) time.Duration {
+	return time.Duration(w.roll(whose, int64(d)))
+}
+
+// jitter is in place of [jittered].
+func (w *world) jitter(whose string) func(time.Duration) time.Duration {
+	return func(d time.Duration) time.Duration { return d*4/5 + w.within(whose, d*2/5) }
+}
+
+// asker tells by whose dice a request fares: of a replica's two goroutines, that which sees to the Lease has its own.
+func asker(r *http.Request) string {
+	if strings.Contains(r.URL.Path, "/leases/") {
+		return r.UserAgent() + "'s elector"
+	}
+	return r.UserAgent()
 }
 
 const (
@@ -91,6 +129,7 @@ func (w *world) start(name, lease string) *replica {
 	})
 	skew := w.skew[name]
 	r.now = func() time.Time { return time.Now().Add(skew) }
+	r.jitter, r.elector.jitter = w.jitter(name), w.jitter(name+"'s elector")
 	w.mu.Lock()
 	w.replicas[name] = r
 	w.mu.Unlock()
@@ -219,7 +258,7 @@ func (w *world) watch(ctx context.Context) {
 			if p == nil {
 				continue
 			}
-			sight := fmt.Sprintf("%p %p %d", p, states[len(states)-1].all[0], now.Unix()/30)
+			sight := fmt.Sprintf("%p %p %d %t", p, states[len(states)-1].all[0], now.Unix()/30, now.After(p.leaf.NotAfter))
 			if looked[r.name] == sight {
 				continue
 			}
