@@ -22,7 +22,10 @@ type Config struct {
 	Admin  string `mapstructure:"admin" default:":6381"`
 	Debug  string `mapstructure:"debug" default:"localhost:6382"`
 
-	Loops         int           `mapstructure:"loops" default:"1"`
+	Loops int `mapstructure:"loops" default:"1"`
+	// ShutdownDelay is within the grace: for so long clients are accepted after SIGTERM even if there is none. Behind a Service they are
+	// still sent here until every node knows that this pod is no longer ready.
+	ShutdownDelay time.Duration `mapstructure:"shutdownDelay" default:"0s"`
 	ShutdownGrace time.Duration `mapstructure:"shutdownGrace" default:"30s"`
 	Log           LogConfig     `mapstructure:"log"`
 

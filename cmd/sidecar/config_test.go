@@ -94,8 +94,8 @@ func TestValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "localhost:6380" || c.Admin != ":6381" || c.Loops != 1 || c.ShutdownGrace != 30*time.Second {
-		t.Errorf("listen %q, admin %q, loops %d, shutdownGrace %s", c.Listen, c.Admin, c.Loops, c.ShutdownGrace)
+	if c.Listen != "localhost:6380" || c.Admin != ":6381" || c.Loops != 1 || c.ShutdownGrace != 30*time.Second || c.ShutdownDelay != 0 {
+		t.Errorf("listen %q, admin %q, loops %d, shutdownGrace %s, shutdownDelay %s", c.Listen, c.Admin, c.Loops, c.ShutdownGrace, c.ShutdownDelay)
 	}
 	if c.CrossSlot != "split" {
 		t.Errorf("crossSlot %q", c.CrossSlot)
@@ -202,6 +202,7 @@ func TestEnvironmentWins(t *testing.T) {
 	t.Setenv("READTHROUGH_LISTEN", "127.0.0.1:7000")
 	t.Setenv("READTHROUGH_LOOPS", "2")
 	t.Setenv("READTHROUGH_SHUTDOWN_GRACE", "5s")
+	t.Setenv("READTHROUGH_SHUTDOWN_DELAY", "4s")
 	t.Setenv("READTHROUGH_LOG_LEVEL", "debug")
 	t.Setenv("READTHROUGH_UPSTREAM_ADDRESSES", "a:1, b:2")
 	t.Setenv("READTHROUGH_UPSTREAM_PASSWORD_FILE", file)
@@ -216,7 +217,7 @@ upstream: {addresses: ["redis:6379"], password: "${REDIS_PASSWORD}"}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "127.0.0.1:7000" || c.Loops != 2 || c.ShutdownGrace != 5*time.Second || c.Log.Level != "debug" || !c.AllowUnauthenticated {
+	if c.Listen != "127.0.0.1:7000" || c.Loops != 2 || c.ShutdownGrace != 5*time.Second || c.ShutdownDelay != 4*time.Second || c.Log.Level != "debug" || !c.AllowUnauthenticated {
 		t.Errorf("config: %+v", c)
 	}
 	if !slices.Equal(c.Upstream.Addresses, []string{"a:1", "b:2"}) {

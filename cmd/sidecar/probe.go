@@ -52,6 +52,7 @@ With --wait it asks again until the answer is ok, as a postStart hook does that 
 			return nil
 		},
 	}
+	c.AddCommand(probeLoginCommand())
 	config.register(c)
 	c.Flags().StringVar(&admin, "admin", "", "`address` of the admin server, in place of the configured one")
 	c.Flags().DurationVar(&timeout, "timeout", timeout, "how much `time` one answer may take")

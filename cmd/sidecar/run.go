@@ -79,8 +79,8 @@ func runCommand() *cobra.Command {
 		Long: `Serve clients until SIGTERM or SIGINT.
 
 The first signal begins the drain: readiness turns off, clients are served and accepted on until the last one has gone or
-shutdownGrace ends, what is in flight is answered, and the exit code is 0. A second signal exits at once, with 128 plus
-the signal's number.`,
+shutdownGrace ends, but for shutdownDelay at least; what is in flight is answered, and the exit code is 0. A second signal
+exits at once, with 128 plus the signal's number.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := config.required()
@@ -204,7 +204,8 @@ func (p *program) serve(since fingerprint) (err error) {
 		return fmt.Errorf("stopped serving: %w", err)
 	case s := <-p.options.signals:
 		p.health.enter(draining)
-		p.log.Info("draining", zap.Stringer("signal", s), zap.Duration("grace", p.config.ShutdownGrace), zap.Int("clients", p.relay.Clients()))
+		p.log.Info("draining", zap.Stringer("signal", s), zap.Duration("delay", p.config.ShutdownDelay),
+			zap.Duration("grace", p.config.ShutdownGrace), zap.Int("clients", p.relay.Clients()))
 	}
 	if err := p.drain(served); err != nil {
 		return err
@@ -220,18 +221,21 @@ func (p *program) fail(served <-chan error, err error) error {
 	return errors.Join(err, p.relay.Shutdown(ctx), <-served)
 }
 
-// drain serves on until the last client has gone or the grace ends, and then has what is in flight answered. A further
-// signal ends it with a [killedError].
+// drain serves on until the last client has gone, and no more can be expected by the delay, or the grace ends, and then has what is in
+// flight answered. A further signal ends it with a [killedError].
 func (p *program) drain(served <-chan error) error {
+	expected := time.Now().Add(p.config.ShutdownDelay)
 	grace := time.NewTimer(p.config.ShutdownGrace)
 	defer grace.Stop()
 	look := time.NewTicker(drainInterval)
 	defer look.Stop()
-	for waiting := true; waiting && p.relay.Clients() > 0; {
+	for waiting := true; waiting && (p.relay.Clients() > 0 || time.Now().Before(expected)); {
 		select {
 		case <-look.C:
 		case <-grace.C:
-			p.log.Warn("grace has ended before the last client has gone", zap.Int("clients", p.relay.Clients()))
+			if clients := p.relay.Clients(); clients > 0 {
+				p.log.Warn("grace has ended before the last client has gone", zap.Int("clients", clients))
+			}
 			waiting = false
 		case s := <-p.options.signals:
 			return killedError{s}

@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // fakeRelay has as many clients as it is told.
@@ -83,7 +84,12 @@ func (f *fakeRelay) Status() any { return nil }
 // drainTest runs a drain on a clock of its own and returns how it ended and how long it took.
 func drainTest(t *testing.T, f *fakeRelay, grace time.Duration, signals chan os.Signal, meanwhile func()) (time.Duration, error) {
 	t.Helper()
-	p := &program{relay: f, config: &Config{ShutdownGrace: grace}, log: zap.NewNop(), options: runOptions{signals: signals}}
+	return drainTestOf(t, &Config{ShutdownGrace: grace}, f, signals, zap.NewNop(), meanwhile)
+}
+
+func drainTestOf(t *testing.T, config *Config, f *fakeRelay, signals chan os.Signal, log *zap.Logger, meanwhile func()) (time.Duration, error) {
+	t.Helper()
+	p := &program{relay: f, config: config, log: log, options: runOptions{signals: signals}}
 	served := make(chan error, 1)
 	go func() { served <- f.Serve() }()
 	began := time.Now()
@@ -112,6 +118,70 @@ func TestDrainWithoutClientsEndsAtOnce(t *testing.T) {
 		if took, err := drainTest(t, newFakeRelay(0), time.Minute, nil, func() {}); err != nil || took != 0 {
 			t.Errorf("ended after %s with %v", took, err)
 		}
+	})
+}
+
+// TestDrainWaitsForThoseToCome has a delay, within which clients may still be sent here: without one at the signal, with one that comes
+// and goes within it, and with one that stays for longer.
+func TestDrainWaitsForThoseToCome(t *testing.T) {
+	const delay, grace = 5 * time.Second, 20 * time.Second
+	for name, test := range map[string]struct {
+		delay        time.Duration
+		before       int32 // clients at the signal
+		comes, stays time.Duration
+		least        time.Duration
+		endedByGrace bool
+	}{
+		"nobody comes":             {delay: delay, least: delay},
+		"one comes and goes":       {delay: delay, comes: time.Second, stays: time.Second, least: delay},
+		"one comes and stays":      {delay: delay, comes: 4 * time.Second, stays: 7 * time.Second, least: 11 * time.Second},
+		"one goes":                 {delay: delay, before: 1, stays: time.Second, least: delay},
+		"one comes and never goes": {delay: delay, comes: 4 * time.Second, stays: time.Hour, least: grace, endedByGrace: true},
+		"as long as the grace":     {delay: grace, least: grace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakeRelay(test.before)
+				core, logs := observer.New(zap.WarnLevel)
+				gone := make(chan struct{})
+				began := time.Now()
+				config := &Config{ShutdownDelay: test.delay, ShutdownGrace: grace}
+				_, err := drainTestOf(t, config, f, nil, zap.New(core), func() {
+					defer close(gone)
+					time.Sleep(test.comes)
+					if test.stays > 0 {
+						f.clients.Store(1)
+						time.Sleep(test.stays)
+						f.clients.Store(0)
+					}
+				})
+				<-gone
+				took := f.stopped.Sub(began)
+				if err != nil || took < test.least || took > test.least+drainInterval {
+					t.Errorf("shut down after %s with %v, want %s", took, err, test.least)
+				}
+				if warned := logs.Len() > 0; warned != test.endedByGrace {
+					t.Errorf("the log: %v", logs.All())
+				}
+			})
+		})
+	}
+}
+
+// TestSecondSignalEndsTheDelay holds that nobody has to wait for clients that may come.
+func TestSecondSignalEndsTheDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeRelay(0)
+		signals := make(chan os.Signal, 1)
+		config := &Config{ShutdownDelay: time.Minute, ShutdownGrace: time.Hour}
+		took, err := drainTestOf(t, config, f, signals, zap.NewNop(), func() {
+			time.Sleep(time.Second)
+			signals <- syscall.SIGTERM
+		})
+		if !errors.As(err, new(killedError)) || took != time.Second {
+			t.Errorf("ended after %s with %v", took, err)
+		}
+		f.served <- nil
 	})
 }
 

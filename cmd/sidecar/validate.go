@@ -24,6 +24,14 @@ func (c *Config) validate(d *document) {
 	if c.ShutdownGrace < 0 {
 		d.problem("shutdownGrace", "%s is negative: write 0s to end at once, or a duration such as 30s", c.ShutdownGrace)
 	}
+	switch {
+	case d.wrong("shutdownDelay") || d.wrong("shutdownGrace") || c.ShutdownGrace < 0:
+	case c.ShutdownDelay < 0:
+		d.problem("shutdownDelay", "%s is negative: write 0s to end with the last client, or a duration such as 5s", c.ShutdownDelay)
+	case c.ShutdownDelay > c.ShutdownGrace:
+		d.problem("shutdownDelay", "%s is longer than shutdownGrace, of which it is a part: write at most %s, or a longer shutdownGrace",
+			c.ShutdownDelay, c.ShutdownGrace)
+	}
 	c.validateUpstream(d)
 	c.validateDeny(d)
 	c.validateOrigins(d)

@@ -1,9 +1,11 @@
 package chart
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,10 +30,10 @@ func TestConfigurations(t *testing.T) {
 			if m.Labels["readthrough/config"] != "true" {
 				continue
 			}
-			text, has := m.Data["readthrough.yaml"]
-			if !has || len(m.Data) != 1 {
-				t.Errorf("ConfigMap %s has not the one key readthrough.yaml: %v", m.Name, m.Data)
+			if len(m.Data) != 1 {
+				t.Errorf("ConfigMap %s has not one configuration: %v", m.Name, m.Data)
 			}
+			text := strings.Join(slices.Collect(maps.Values(m.Data)), "")
 			// Secrets and certificates are mounted in a pod, and are not here.
 			text = strings.ReplaceAll(text, "/etc/readthrough/tls/ca.crt", ca)
 			for _, variable := range regexp.MustCompile(`\$\{\w+\}`).FindAllString(text, -1) {

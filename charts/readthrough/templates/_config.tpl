@@ -28,6 +28,13 @@ found by the program, which checks it whole. */}}
 {{- if gt (len $parts) 1 }}{{ last $parts }}{{ else }}{{ last . }}{{ end -}}
 {{- end -}}
 
+{{/* The key in which a pod that names a ConfigMap looks for its configuration: of (dict "root" $ "name" NAME). Who names none gets the name
+and the key of sidecar.config. */}}
+{{- define "readthrough.configs.key" -}}
+{{- $ref := .root.Values.sidecar.config -}}
+{{- if eq .name (include "readthrough.ref.name" $ref) }}{{ include "readthrough.ref.key" (list $ref "readthrough.yaml") }}{{ else }}readthrough.yaml{{ end -}}
+{{- end -}}
+
 {{/* The gateway's secrets as a YAML mapping from variables to NAME/KEY. */}}
 {{- define "readthrough.gateway.secrets" -}}
 {{- $secrets := dict -}}
