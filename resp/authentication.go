@@ -20,6 +20,9 @@ const (
 		"or log in as another one")
 )
 
+// errNobody is Redis's answer to a login of whom it does not know.
+const errNobody = "WRONGPASS invalid username-password pair or user is disabled."
+
 // DefaultAuthTimeout is how long a client may take to authenticate. Redis has no such bound; but here one descriptor is for each client
 // that anybody opens, and those of clients that say nothing are wanting to the others. It is long enough for somebody who types.
 const DefaultAuthTimeout = time.Minute
@@ -67,6 +70,15 @@ func (s *session) refuseUnauthenticated(info *command.Info, large bool) bool {
 	s.front.stats.Unauthenticated++
 	s.error(info, text)
 	s.backpressure() // what is read at once may have thousands of such answers
+	return true
+}
+
+// refuseNameless answers a login that names its user by nothing. To Redis that is a user whom nobody has; on the way there it would be the
+// form of AUTH without a user, which is one of default.
+func (s *session) refuseNameless(info *command.Info) bool {
+	s.front.stats.LoginsFailed++
+	s.error(info, errNobody)
+	s.backpressure() // as no answer of Redis is waited for
 	return true
 }
 

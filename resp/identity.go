@@ -160,7 +160,9 @@ func (s *session) auth(info *command.Info, args [][]byte) bool {
 	id := s.identity
 	id.Own, id.User, id.Password = true, "", string(args[len(args)-1])
 	if len(args) == 3 {
-		id.User = string(args[1])
+		if id.User = string(args[1]); id.User == "" {
+			return s.refuseNameless(info)
+		}
 	}
 	s.logIn(info, id, okReply)
 	return true
@@ -228,6 +230,9 @@ func (s *session) hello(info *command.Info, args [][]byte) bool {
 		return s.greeting()
 	}
 	if authenticates {
+		if id.User == "" {
+			return s.refuseNameless(info)
+		}
 		s.logIn(info, id, done)
 		return true
 	}

@@ -23,7 +23,7 @@ type Stats struct {
 	ProtocolErrors uint64
 	VoidsRefused   uint64 // leases that the configured user may not remove
 	Logins         uint64 // by AUTH and HELLO
-	LoginsFailed   uint64 // that Redis has refused, or could not be asked about
+	LoginsFailed   uint64 // that Redis has refused, or would refuse, or could not be asked about
 	// Unauthenticated counts commands that were refused since they came before a login.
 	Unauthenticated uint64
 	Clients         int

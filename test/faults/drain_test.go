@@ -159,3 +159,36 @@ func TestDrainOfASlowReader(t *testing.T) {
 		t.Errorf("exit code %d, %v", code, err)
 	}
 }
+
+// The program has no client when it is told to end, and one is still sent to it, as by a node that does not know yet: it is served, and the
+// program ends when it has gone.
+func TestDrainOfOneThatComesLate(t *testing.T) {
+	t.Parallel()
+	const delay = 2 * time.Second
+	s := harness.NewSidecar(t, harness.SidecarOptions{Config: fmt.Sprintf("apiVersion: readthrough/v1\nupstream: {addresses: [%q]}\nshutdownDelay: %v\n",
+		harness.NewRedis(t, harness.RedisOptions{}).Addr(), delay)})
+	began := time.Now()
+	must(t, s.Signal(syscall.SIGTERM))
+	poll(t, func() error {
+		if !strings.Contains(s.Logs(), "draining") {
+			return errors.New("it has not seen the signal")
+		}
+		return nil
+	})
+	late := harness.NewConn(t, s.Addr())
+	if got := late.MustDo(t, "SET", "k", "v"); got != "+OK\r\n" {
+		t.Errorf("a client that comes late is answered %q", got)
+	}
+	_ = late.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	code, err := s.Wait(ctx)
+	took := time.Since(began)
+	if code != 0 || err != nil {
+		t.Errorf("exit code %d, %v", code, err)
+	}
+	if took < delay || took > delay+3*time.Second {
+		t.Errorf("it took %v to end, the delay is %v", took, delay)
+	}
+	t.Logf("it ended after %v, the delay is %v", took.Round(time.Millisecond), delay)
+}

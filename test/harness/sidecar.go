@@ -32,7 +32,7 @@ type SidecarOptions struct {
 	Binary string
 
 	Args []string // more arguments of "sidecar run"
-	Env  []string // more "NAME=value"
+	Env  []string // more "NAME=value"; without GOMEMLIMIT it is that of a pod's 128 MiB, wherever the tests run
 
 	Files int // bounds the program's file descriptors, where it is not 0
 
@@ -127,7 +127,7 @@ func StartSidecar(ctx context.Context, o SidecarOptions) (_ *Sidecar, err error)
 // start runs the program and waits until it is ready.
 func (s *Sidecar) start(ctx context.Context) error {
 	started := time.Now()
-	dir, env := s.dir.path, []string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50"}
+	dir, env := s.dir.path, []string{"PATH=" + os.Getenv("PATH"), "GORACE=halt_on_error=1 atexit_sleep_ms=50", "GOMEMLIMIT=96MiB"}
 	if s.options.ConfigFile != "" {
 		env = append(env, "READTHROUGH_LISTEN="+s.options.Listen, "READTHROUGH_ADMIN="+s.options.Admin, "READTHROUGH_DEBUG="+s.options.Debug)
 	}

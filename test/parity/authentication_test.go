@@ -57,7 +57,7 @@ func (p authenticationPair) compare(t testing.TB, in []byte) {
 	}
 }
 
-// authenticationConversations are what clients say, command for command; \n is a blank in an argument.
+// authenticationConversations are what clients say, command for command; "" is an empty argument.
 var authenticationConversations = map[string]string{
 	"nothing but errors": `PING; ping; GET k; SET k v; MGET a b; COMMAND; INFO; CLIENT ID; CLIENT SETNAME x; CLIENT SETINFO lib-name x; CLIENT LIST
 		SUBSCRIBE a; SSUBSCRIBE a; UNSUBSCRIBE; MONITOR; MULTI; EXEC; EXEC x; DISCARD; WATCH k; SELECT 1; EVAL return(1) 0; CLUSTER SLOTS; READONLY; ASKING
@@ -71,6 +71,8 @@ var authenticationConversations = map[string]string{
 	"HELLO": `HELLO; HELLO 2; HELLO 3; HELLO 4; HELLO 1; HELLO abc; HELLO 3 NONSENSE; HELLO 3 AUTH app; HELLO 3 AUTH app wrong; HELLO 3 AUTH nobody x
 		HELLO 3 AUTH default wrong; PING; HELLO 3 AUTH app app-secret SETNAME two; CLIENT GETNAME; ACL WHOAMI; GET app:none; GET none; HELLO 2
 		GET app:none; HELLO 3; RESET; HELLO 3; GET app:none; HELLO 3 AUTH default sesame; ACL WHOAMI; GET none; HELLO 2 AUTH app wrong; ACL WHOAMI`,
+	"a user without a name": `AUTH "" sesame; ACL WHOAMI; AUTH ""; AUTH "" ""; HELLO 3 AUTH "" sesame; HELLO 3 AUTH "" sesame SETNAME two
+		PING; AUTH sesame; AUTH "" sesame; ACL WHOAMI; HELLO 3 AUTH "" sesame SETNAME two; CLIENT GETNAME; ACL WHOAMI; GET k; AUTH "" app-secret; GET k`,
 	"a transaction ends with RESET": `AUTH sesame; WATCH k; MULTI; SET k 1; RESET; EXEC; GET k; AUTH sesame; EXEC; GET k`,
 	"subscriptions end with RESET":  `AUTH sesame; SUBSCRIBE a; PING; RESET; PING; SUBSCRIBE a; AUTH app app-secret; SUBSCRIBE a`,
 	"replies that are turned off":   `AUTH sesame; CLIENT REPLY OFF; GET k; RESET; GET k; AUTH wrong; AUTH sesame; CLIENT REPLY SKIP; RESET; GET k`,
@@ -88,7 +90,13 @@ func TestAuthenticationParity(t *testing.T) {
 	for name, text := range authenticationConversations {
 		var all [][]string
 		for command := range strings.SplitSeq(strings.ReplaceAll(text, "\n", ";"), ";") {
-			all = append(all, strings.Split(strings.ReplaceAll(strings.TrimSpace(command), `\r`, "\r"), " "))
+			args := strings.Split(strings.ReplaceAll(strings.TrimSpace(command), `\r`, "\r"), " ")
+			for i := range args {
+				if args[i] == `""` {
+					args[i] = ""
+				}
+			}
+			all = append(all, args)
 		}
 		t.Run(name, func(t *testing.T) {
 			redis, sidecar := harness.NewConn(t, p.redis), harness.NewConn(t, p.sidecar)

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -117,6 +118,30 @@ func TestAUserWithoutPasswordIsNoLogin(t *testing.T) {
 			t.Errorf("%s: %q", login, got)
 		}
 		do(t, c, "GET k", "$-1\r\n")
+	}
+}
+
+// A login that names its user by nothing is none as default, and counts as one that failed. Thousands of them at once do not have their
+// answers wait in memory.
+func TestAUserWithoutNameIsNoLogin(t *testing.T) {
+	redis := harness.NewRedis(t, appUser)
+	r := newGuarded(t, nil, redis, 0)
+	redis.MustDo(t, "CONFIG", "SET", "requirepass", "sesame")
+	c := r.connect(t)
+	const nobody = "-WRONGPASS invalid username-password pair or user is disabled.\r\n"
+	const count = 5000
+	login := harness.Command("AUTH", "", "sesame")
+	sent := make(chan error, 1)
+	go func() { sent <- c.Send(append(bytes.Repeat(login, count), harness.Command("GET", "k")...)) }()
+	for range count {
+		expect(t, c, nobody)
+	}
+	expect(t, c, noAuth)
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if got := r.clientStats(t); got.Logins != 0 || got.LoginsFailed != count {
+		t.Errorf("%d logins and %d that failed are counted", got.Logins, got.LoginsFailed)
 	}
 }
 
