@@ -147,7 +147,7 @@ func TestNobodyStaysToPromote(t *testing.T) {
 		a := w.start("a", "injector")
 		time.Sleep(2 * testSettle)
 		first := a.served.Load()
-		time.Sleep(time.Until(first.due().Add(10 * time.Second)))
+		time.Sleep(time.Until(first.due(testLifetime).Add(10 * time.Second)))
 		for time.Now().Before(first.leaf.NotAfter.Add(testSettle)) {
 			w.end(a)
 			a = w.start("a", "injector")
@@ -212,7 +212,7 @@ func TestLateWrites(t *testing.T) {
 		}
 
 		// a finds the bundle gone just before the next rotation, which b begins; then a's older bundle arrives.
-		time.Sleep(time.Until(b.served.Load().due()) - 7*time.Second)
+		time.Sleep(time.Until(b.served.Load().due(testLifetime)) - 7*time.Second)
 		late(http.MethodPatch, mutatingPath, 9*time.Second)
 		w.pauseWatch(true)
 		var m admissionregistrationv1.MutatingWebhookConfiguration
@@ -225,7 +225,7 @@ func TestLateWrites(t *testing.T) {
 		w.pauseWatch(false)
 		for range 40 {
 			time.Sleep(time.Second)
-			if n := len(parseCertificates(w.bundles()[0].bundles[0])); n < 1 || time.Now().After(b.served.Load().due().Add(8*time.Second)) && n != 2 {
+			if n := len(parseCertificates(w.bundles()[0].bundles[0])); n < 1 || time.Now().After(b.served.Load().due(testLifetime).Add(8*time.Second)) && n != 2 {
 				t.Fatalf("%d authorities are trusted", n)
 			}
 		}
