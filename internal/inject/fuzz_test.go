@@ -79,7 +79,8 @@ func FuzzManifest(f *testing.F) {
 	})
 }
 
-// FuzzSettings holds that settings are read or refused, and that what is read does not contradict itself.
+// FuzzSettings holds that settings are read or refused, that what is read does not contradict itself, and that variables are read
+// again as an annotation.
 func FuzzSettings(f *testing.F) {
 	f.Add([]byte("port: 6380\nenv: {A: b}\nrunAsUser: null\n"))
 	f.Add([]byte("a: &a [*a]\n"))
@@ -87,6 +88,9 @@ func FuzzSettings(f *testing.F) {
 		s, err := ParseSettings(raw)
 		if err == nil && s.mistakes(func(key string) string { return key }) != nil {
 			t.Errorf("%q gives %+v", raw, s)
+		}
+		if again, err2 := readVariables(s.Env.String()); err == nil && (err2 != nil || !slices.Equal(again, s.Env)) {
+			t.Errorf("%q is written as %q, and read as %q, %v", s.Env, s.Env.String(), again, err2)
 		}
 	})
 }
