@@ -226,7 +226,7 @@ func TestWebhook(t *testing.T) {
 	if sidecar.Image != "registry.example/readthrough:1" || sidecar.Resources.Limits.Memory().String() != "64Mi" || sidecar.RestartPolicy == nil {
 		t.Errorf("%+v", sidecar)
 	}
-	bad := corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "readthrough"}, Data: map[string]string{"readthrough.yaml": minimal + "loops: 0\n"}}
+	bad := corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "readthrough", Labels: map[string]string{"readthrough/config": "true"}}, Data: map[string]string{"readthrough.yaml": minimal + "loops: 0\n"}}
 	response, err := w.review(bundle, "/validate", request(t, "configmaps", bad))
 	if err != nil {
 		t.Fatal(err)
