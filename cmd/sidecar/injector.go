@@ -89,7 +89,7 @@ func (o webhookOptions) source(client *kube.Client, log *zap.Logger, metrics *we
 	}
 	return webhook.NewKeeper(webhook.KeeperOptions{
 		Client: client, Namespace: o.namespace, Secret: o.certificateSecret, Lease: o.lease, Service: o.service,
-		Configuration: o.configuration, Identity: replicaName(), Lifetime: o.lifetime, Settle: o.settle, Log: log, Metrics: metrics,
+		Configuration: o.configuration, Validation: o.validation, Identity: replicaName(), Lifetime: o.lifetime, Settle: o.settle, Log: log, Metrics: metrics,
 	})
 }
 

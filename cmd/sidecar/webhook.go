@@ -28,6 +28,7 @@ type webhookOptions struct {
 	logLevel      string
 
 	configuration string
+	validation    bool
 	service       string
 	namespace     string
 
@@ -75,7 +76,8 @@ second signal exits at once, with 128 plus the signal's number.`,
 	f.StringVar(&o.admin, "admin", ":8081", "`address` of probes and metrics, by HTTP")
 	f.StringVar(&o.settings, "settings", "", "`file` with what an injected sidecar gets, followed as it changes; the defaults if empty")
 	f.StringVar(&o.image, "image", "", "`image` of injected sidecars, in place of the one in the settings")
-	f.StringVar(&o.configuration, "configuration", "readthrough", "`name` of the MutatingWebhookConfiguration, and of the ValidatingWebhookConfiguration where there is one")
+	f.StringVar(&o.configuration, "configuration", "readthrough", "`name` of the MutatingWebhookConfiguration, and of the ValidatingWebhookConfiguration")
+	f.BoolVar(&o.validation, "validation", true, "whether there is a ValidatingWebhookConfiguration; without one no right to it is needed")
 	f.StringVar(&o.service, "service", "", "`name` of the Service in front of this, for the certificate")
 	f.StringVar(&o.namespace, "namespace", podNamespace(), "`namespace` of the Service, the Secret and the Lease (or POD_NAMESPACE)")
 	f.StringVar(&o.certificateSecret, "certificate-secret", "", "`name` of the Secret that keeps the certificates; it exists, empty at first")

@@ -77,7 +77,7 @@ func startWebhook(t *testing.T, change func(*webhookOptions)) *webhookWorld {
 	started := make(chan addresses, 1)
 	w.options = webhookOptions{
 		listen: "127.0.0.1:0", admin: "127.0.0.1:0", settings: writeFile(t, dir, "settings.yaml", "memoryLimit: 64Mi\n"),
-		image: "registry.example/readthrough:1", logLevel: "debug", drain: 300 * time.Millisecond, configuration: "readthrough", service: "readthrough", namespace: "rt",
+		image: "registry.example/readthrough:1", logLevel: "debug", drain: 300 * time.Millisecond, configuration: "readthrough", validation: true, service: "readthrough", namespace: "rt",
 		certificateSecret: "certificate", lease: "injector", lifetime: time.Hour, settle: time.Minute,
 		logFile: log, signals: w.signals,
 		api:     func() (kube.Config, error) { return kube.Config{URL: server.URL, CAFile: ca}, nil },
@@ -226,7 +226,7 @@ func TestWebhook(t *testing.T) {
 	if sidecar.Image != "registry.example/readthrough:1" || sidecar.Resources.Limits.Memory().String() != "64Mi" || sidecar.RestartPolicy == nil {
 		t.Errorf("%+v", sidecar)
 	}
-	bad := corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "readthrough"}, Data: map[string]string{"readthrough.yaml": minimal + "loops: 0\n"}}
+	bad := corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "readthrough", Labels: map[string]string{"readthrough/config": "true"}}, Data: map[string]string{"readthrough.yaml": minimal + "loops: 0\n"}}
 	response, err := w.review(bundle, "/validate", request(t, "configmaps", bad))
 	if err != nil {
 		t.Fatal(err)

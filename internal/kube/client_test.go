@@ -82,7 +82,7 @@ func TestReads(t *testing.T) {
 	if v, err := w.Version(t.Context()); err != nil || v.Major != "1" || v.Minor != "34" {
 		t.Errorf("version %+v, %v", v, err)
 	}
-	if cm, err := w.ConfigMap(t.Context(), "shop", "absent"); cm != nil || !IsNotFound(err) || IsConflict(err) || IsForbidden(err) {
+	if cm, err := w.ConfigMap(t.Context(), "shop", "absent"); cm != nil || !IsNotFound(err) || IsConflict(err) {
 		t.Errorf("absent: %+v, %v", cm, err)
 	}
 	if _, err := w.ConfigMap(t.Context(), "shop", ""); err == nil || !strings.Contains(err.Error(), "no name given") {
@@ -200,9 +200,6 @@ func TestErrors(t *testing.T) {
 			_, err := w.Secret(t.Context(), "shop", "certificate")
 			if err == nil || err.Error() != c.want {
 				t.Errorf("error %v\nwant  %s", err, c.want)
-			}
-			if IsForbidden(err) != (name == "forbidden") {
-				t.Errorf("IsForbidden: %t", IsForbidden(err))
 			}
 		})
 	}

@@ -34,9 +34,6 @@ func IsNotFound(err error) bool { return hasCode(err, http.StatusNotFound) }
 // IsConflict reports whether the object has changed since it was read, so that nothing was written.
 func IsConflict(err error) bool { return hasCode(err, http.StatusConflict) }
 
-// IsForbidden reports whether the service account lacks a right.
-func IsForbidden(err error) bool { return hasCode(err, http.StatusForbidden) }
-
 func hasCode(err error, code int) bool {
 	status, ok := errors.AsType[*StatusError](err)
 	return ok && status.Code == code

@@ -21,16 +21,15 @@ type configuration struct {
 	patch           func(ctx context.Context, name, resourceVersion string, bundle []byte, webhooks int) error
 }
 
-// readConfigurations reads the mutating configuration and the validating one, where there is one. Who may not see the second
-// is taken not to have it: without a validation there is no right to it either, and no right comes before not found. unseen
-// tells of that.
-func readConfigurations(ctx context.Context, client *kube.Client, name string) (all []*configuration, unseen, err error) {
+// readConfigurations reads the mutating configuration and, unless there is no validation, the validating one. That may be missing:
+// it is what is made last when all of this is installed.
+func readConfigurations(ctx context.Context, client *kube.Client, name string, validation bool) ([]*configuration, error) {
 	mutating, err := client.MutatingConfiguration(ctx, name)
 	if kube.IsNotFound(err) {
-		return nil, nil, fmt.Errorf("there is no MutatingWebhookConfiguration %s: nobody would ask for an injection; --configuration names it", name)
+		return nil, fmt.Errorf("there is no MutatingWebhookConfiguration %s: nobody would ask for an injection; --configuration names it", name)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	m := &configuration{
 		kind: "MutatingWebhookConfiguration", name: name, resourceVersion: mutating.ResourceVersion, patch: client.PatchMutatingBundles,
@@ -38,14 +37,15 @@ func readConfigurations(ctx context.Context, client *kube.Client, name string) (
 	for _, w := range mutating.Webhooks {
 		m.bundles = append(m.bundles, w.ClientConfig.CABundle)
 	}
+	if !validation {
+		return []*configuration{m}, nil
+	}
 	validating, err := client.ValidatingConfiguration(ctx, name)
-	switch {
-	case kube.IsNotFound(err):
-		return []*configuration{m}, nil, nil
-	case kube.IsForbidden(err):
-		return []*configuration{m}, err, nil
-	case err != nil:
-		return nil, nil, err
+	if kube.IsNotFound(err) {
+		return []*configuration{m}, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	v := &configuration{
 		kind: "ValidatingWebhookConfiguration", name: name, resourceVersion: validating.ResourceVersion, patch: client.PatchValidatingBundles,
@@ -53,7 +53,7 @@ func readConfigurations(ctx context.Context, client *kube.Client, name string) (
 	for _, w := range validating.Webhooks {
 		v.bundles = append(v.bundles, w.ClientConfig.CABundle)
 	}
-	return []*configuration{m, v}, nil, nil
+	return []*configuration{m, v}, nil
 }
 
 // has reports whether every webhook of the configuration has this bundle.

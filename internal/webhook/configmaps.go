@@ -31,6 +31,9 @@ func (c configMaps) judge(_ context.Context, request *admissionv1.AdmissionReque
 	if err := json.Unmarshal(request.Object.Raw, &cm); err != nil {
 		return misdirected("the review's object is no ConfigMap: %s", err)
 	}
+	if cm.Labels[configLabel] != "true" {
+		return verdict{outcome: valid} // it had the label: an API server asks about an update for the sake of the old object, too
+	}
 	if request.Operation == admissionv1.Update && unchangedSince(request.OldObject.Raw, &cm) {
 		return verdict{outcome: valid} // whatever it holds: a label may be changed, a finalizer removed
 	}

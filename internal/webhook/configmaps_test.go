@@ -83,6 +83,19 @@ func TestConfigMapUpdates(t *testing.T) {
 	if update(bad, bad, func(old *corev1.ConfigMap) { old.Labels = nil }) {
 		t.Error("a bad one gets the label without a word")
 	}
+	// API servers ask about what has the label before or after.
+	for _, labels := range []map[string]string{nil, {configLabel: "false"}} {
+		request := configMapRequest(t, bad)
+		request.Operation, request.OldObject = admissionv1.Update, request.Object
+		cm := corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "readthrough", Labels: labels}, Data: bad}
+		var err error
+		if request.Object.Raw, err = json.Marshal(cm); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.review(t, "/validate", request); !r.Allowed || len(r.Warnings) > 0 {
+			t.Errorf("labels %v: %+v", labels, r)
+		}
+	}
 }
 
 func TestWhatIsNoConfigMap(t *testing.T) {

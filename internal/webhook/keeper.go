@@ -34,6 +34,7 @@ type KeeperOptions struct {
 	Lease         string
 	Service       string // whose DNS names the certificate is for
 	Configuration string // the name of the webhook configurations
+	Validation    bool   // there is a ValidatingWebhookConfiguration too, or will be
 
 	Identity string        // of this replica, unlike that of any other
 	Lifetime time.Duration // of a certificate; it is replaced after two thirds
@@ -61,7 +62,6 @@ type Keeper struct {
 	inPlace []byte    // the bundle that all configurations have had
 	since   time.Time // when that was first seen
 	problem string    // the last one logged
-	unseen  bool      // that the validating configuration cannot be seen was logged
 }
 
 // NewKeeper does nothing until Run.
@@ -138,13 +138,9 @@ func (k *Keeper) note(ctx context.Context, err error) {
 // ever replaced by an earlier one: whoever holds an old Secret also holds an old version of the configurations, if a later
 // bundle has been put there.
 func (k *Keeper) synchronize(ctx context.Context) error {
-	configurations, unseen, err := readConfigurations(ctx, k.o.Client, k.o.Configuration)
+	configurations, err := readConfigurations(ctx, k.o.Client, k.o.Configuration, k.o.Validation)
 	if err != nil {
 		return err
-	}
-	if unseen != nil && !k.unseen {
-		k.unseen = true
-		k.o.Log.Info("ConfigMaps are not validated, or nobody tells API servers whom to trust for it", zap.Error(unseen))
 	}
 	secret, err := k.o.Client.Secret(ctx, k.o.Namespace, k.o.Secret)
 	if kube.IsNotFound(err) {

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -411,26 +412,62 @@ func forbidWrites(r *http.Request) http.Handler {
 	return nil
 }
 
-// TestWithoutValidating has the chart's validation turned off, and with it the right to look whether it is.
+// TestWithoutValidating has no ValidatingWebhookConfiguration: it is not there yet or, with validation turned off, there is no
+// right to look for it either.
 func TestWithoutValidating(t *testing.T) {
-	for name, forbidden := range map[string]bool{"absent": false, "forbidden": true} {
+	for name, unvalidated := range map[string]bool{"absent": false, "turned off": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
+				w.unvalidated = unvalidated
 				w.Delete(validatingPath)
-				w.Before(func(r *http.Request) http.Handler {
-					if forbidden && r.URL.Path == validatingPath {
-						return kubeapi.Status(http.StatusForbidden, "RBAC")
-					}
-					return nil
-				})
+				if unvalidated {
+					w.Before(forbidValidating)
+				}
 				r := w.start("a", "injector")
 				time.Sleep(time.Second)
 				if err := r.Ready(); err != nil {
 					t.Error(err)
 				}
+				for _, request := range w.Requests() {
+					if unvalidated && strings.HasSuffix(request, validatingPath) {
+						t.Errorf("asked: %s", request)
+					}
+				}
 				w.endAll()
 			})
 		})
 	}
+}
+
+// TestLostRight is noticed, by replicas that start and by those that serve already.
+func TestLostRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.start("a", "injector")
+		time.Sleep(time.Second)
+		failures := func() float64 {
+			return testutil.ToFloat64(a.o.Metrics.apiErrors.WithLabelValues(string(forCertificate)))
+		}
+		if err := a.Ready(); err != nil || failures() > 0 {
+			t.Fatalf("%v, %v failures", err, failures())
+		}
+		w.Before(forbidValidating)
+		b := w.start("b", "injector")
+		time.Sleep(2 * pollInterval)
+		if a.Ready() != nil || failures() == 0 {
+			t.Errorf("a: %v, %v failures", a.Ready(), failures())
+		}
+		if err := b.Ready(); err == nil || !strings.Contains(err.Error(), "may not get validatingwebhookconfigurations") {
+			t.Errorf("b: %v", err)
+		}
+		w.endAll()
+	})
+}
+
+func forbidValidating(r *http.Request) http.Handler {
+	if r.URL.Path == validatingPath {
+		return kubeapi.Status(http.StatusForbidden, "RBAC")
+	}
+	return nil
 }

@@ -39,9 +39,10 @@ type world struct {
 	*kubeapi.Server
 	t testing.TB
 
-	seed   uint64                   // of all that is random
-	settle time.Duration            // of each replica
-	skew   map[string]time.Duration // of a replica's clock
+	seed        uint64                   // of all that is random
+	settle      time.Duration            // of each replica
+	skew        map[string]time.Duration // of a replica's clock
+	unvalidated bool                     // replicas know of no validation
 
 	mu        sync.Mutex
 	dice      map[string]*rand.Rand
@@ -124,7 +125,7 @@ func (w *world) start(name, lease string) *replica {
 		w.t.Fatal(err)
 	}
 	r.Keeper = NewKeeper(KeeperOptions{
-		Client: client, Namespace: "rt", Secret: "certificate", Lease: lease, Service: "readthrough", Configuration: "readthrough",
+		Client: client, Namespace: "rt", Secret: "certificate", Lease: lease, Service: "readthrough", Configuration: "readthrough", Validation: !w.unvalidated,
 		Identity: name, Lifetime: testLifetime, Settle: w.settle, Log: zap.NewNop(), Metrics: NewMetrics(prometheus.NewRegistry()),
 	})
 	skew := w.skew[name]
