@@ -59,7 +59,7 @@ and the key of sidecar.config. */}}
 {{- define "readthrough.gateway.config" -}}
 {{- $text := include "readthrough.config" (dict "config" .Values.gateway.config "at" "gateway.config") -}}
 {{- $parsed := fromYaml $text -}}
-{{- range list "listen" "admin" "debug" "requireAuth" "allowUnauthenticated" "shutdownGrace" -}}
+{{- range list "listen" "admin" "debug" "requireAuth" "allowUnauthenticated" "shutdownDelay" "shutdownGrace" -}}
 {{- if hasKey $parsed . -}}
 {{- fail (printf "gateway.config.%s is the chart's to set: remove it. The gateway listens on all addresses, and its clients have to authenticate" .) -}}
 {{- end -}}

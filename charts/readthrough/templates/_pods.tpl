@@ -52,17 +52,6 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* GOMEMLIMIT: three quarters of a memory limit of whole Mi, Gi, M or G; nothing for others, which are left to the program. */}}
-{{- define "readthrough.memoryLimit" -}}
-{{- $limit := toString . -}}
-{{- $number := regexFind "^[0-9]+" $limit | atoi -}}
-{{- if regexMatch "^[0-9]+Gi$" $limit -}}{{ mul $number 768 }}MiB
-{{- else if regexMatch "^[0-9]+Mi$" $limit -}}{{ div (mul $number 3) 4 }}MiB
-{{- else if regexMatch "^[0-9]+G$" $limit -}}{{ mul $number 750000000 }}B
-{{- else if regexMatch "^[0-9]+M$" $limit -}}{{ mul $number 750000 }}B
-{{- end -}}
-{{- end -}}
-
 {{/* The PodDisruptionBudget of a component: of (dict "root" $ "component" NAME). */}}
 {{- define "readthrough.podDisruptionBudget" -}}
 apiVersion: policy/v1
