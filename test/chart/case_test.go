@@ -78,7 +78,7 @@ func TestLint(t *testing.T) {
 	for _, c := range chartCases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			out, err := run(t, "", tool(t, "helm"), "lint", "--strict", filepath.Join(root, "charts/readthrough"),
+			out, err := runTool(t, "", "helm", "lint", "--strict", filepath.Join(root, "charts/readthrough"),
 				"--kube-version", kubeVersion, "--values", c.values[0])
 			if err != nil {
 				t.Errorf("%v\n%s", err, out)
@@ -98,7 +98,7 @@ func TestKubernetesTooOld(t *testing.T) {
 // TestPackage sees that a packaged chart has what it needs, and nothing of the repository beside.
 func TestPackage(t *testing.T) {
 	folder := t.TempDir()
-	if _, err := run(t, "", tool(t, "helm"), "package", filepath.Join(root, "charts/readthrough"), "--destination", folder); err != nil {
+	if _, err := runTool(t, "", "helm", "package", filepath.Join(root, "charts/readthrough"), "--destination", folder); err != nil {
 		t.Fatal(err)
 	}
 	packages, err := filepath.Glob(filepath.Join(folder, "readthrough-*.tgz"))
@@ -109,7 +109,7 @@ func TestPackage(t *testing.T) {
 	if packed != (release{values: []string{"testdata/cases/everything/values.yaml"}}).mustRender(t) {
 		t.Error("the packaged chart renders something else")
 	}
-	shown, err := run(t, "", tool(t, "helm"), "show", "readme", packages[0])
+	shown, err := runTool(t, "", "helm", "show", "readme", packages[0])
 	if err != nil || !strings.HasPrefix(shown, "# readthrough") {
 		t.Errorf("the README is not in the package: %q, %v", shown, err)
 	}

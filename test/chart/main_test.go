@@ -51,20 +51,38 @@ func built(name string) func() (string, error) {
 	})
 }
 
+// runTool runs a pinned program. What it says beside is an error too: they warn of what they do not do as they were told.
+func runTool(t testing.TB, dir, name string, args ...string) (string, error) {
+	t.Helper()
+	stdout, stderr, err := execute(t, dir, tool(t, name), args...)
+	if err == nil && stderr != "" {
+		err = fmt.Errorf("%s warns: %s", name, stderr)
+	}
+	return stdout, err
+}
+
 // run gives what a program prints, and what it says when it fails.
 func run(t testing.TB, dir, name string, args ...string) (string, error) {
+	t.Helper()
+	stdout, _, err := execute(t, dir, name, args...)
+	return stdout, err
+}
+
+func execute(t testing.TB, dir, name string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), name, args...)
 	c.Dir = dir
 	// Nothing of the caller's: neither a cluster, nor settings of helm.
 	home := t.TempDir()
 	c.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "KUBECONFIG=" + filepath.Join(home, "none")}
-	var stdout, stderr bytes.Buffer
-	c.Stdout, c.Stderr = &stdout, &stderr
-	if err := c.Run(); err != nil {
-		return stdout.String(), errors.New(strings.TrimSpace(stderr.String()))
+	var out, said bytes.Buffer
+	c.Stdout, c.Stderr = &out, &said
+	err = c.Run()
+	stderr = strings.TrimSpace(said.String())
+	if err != nil {
+		err = errors.New(stderr)
 	}
-	return stdout.String(), nil
+	return out.String(), stderr, err
 }
 
 // release is one rendering of the chart.
@@ -110,7 +128,7 @@ func (r release) helmTemplate(t testing.TB) (string, error) {
 	for _, file := range r.values {
 		args = append(args, "--values", file)
 	}
-	return run(t, "", tool(t, "helm"), append(args, r.args...)...)
+	return runTool(t, "", "helm", append(args, r.args...)...)
 }
 
 // mustRender is render where an error is the test's.

@@ -18,7 +18,7 @@ func manifests(base string) string { return filepath.Join(root, "manifests", bas
 
 func kustomize(t testing.TB, folder string) string {
 	t.Helper()
-	out, err := run(t, "", tool(t, "kustomize"), "build", folder)
+	out, err := runTool(t, "", "kustomize", "build", folder)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestImageFollows(t *testing.T) {
 	folder := copied(t)
 	for _, base := range []string{"injector", "gateway"} {
 		at := filepath.Join(folder, base)
-		if _, err := run(t, at, tool(t, "kustomize"), "edit", "set", "image", "readthrough="+image); err != nil {
+		if _, err := runTool(t, at, "kustomize", "edit", "set", "image", "readthrough="+image); err != nil {
 			t.Fatal(err)
 		}
 		objects := decode(t, kustomize(t, at))
@@ -124,7 +124,7 @@ func checkSidecarImage(t *testing.T, objects []object, want string) {
 func TestNamespaceFollows(t *testing.T) {
 	folder := copied(t)
 	at := filepath.Join(folder, "injector")
-	if _, err := run(t, at, tool(t, "kustomize"), "edit", "set", "namespace", "elsewhere"); err != nil {
+	if _, err := runTool(t, at, "kustomize", "edit", "set", "namespace", "elsewhere"); err != nil {
 		t.Fatal(err)
 	}
 	if built := kustomize(t, at); strings.Contains(built, "namespace: readthrough") {

@@ -81,7 +81,11 @@ func decode(t testing.TB, rendered string) []object {
 			t.Errorf("%s is there twice", at)
 		}
 		seen[at] = true
-		for _, wrong := range validation.IsDNS1123Subdomain(o.GetName()) {
+		valid := validation.IsDNS1123Subdomain
+		if _, is := o.(*corev1.Service); is {
+			valid = validation.IsDNS1035Label
+		}
+		for _, wrong := range valid(o.GetName()) {
 			t.Errorf("%s: %s", at, wrong)
 		}
 		for name, value := range o.GetLabels() {
@@ -200,6 +204,30 @@ func TestLongNames(t *testing.T) {
 					t.Errorf("%T %s is longer than %d", o, o.GetName(), validation.DNS1123LabelMaxLength)
 				}
 			}
+		})
+	}
+}
+
+// TestReleaseNames renders with names that helm allows: each gives names of objects that Kubernetes allows too, or is refused.
+func TestReleaseNames(t *testing.T) {
+	for name, fit := range map[string]bool{
+		"cache": true, "readthrough-2": true, strings.Repeat("r", 39) + "--x": true,
+		"1a": false, "cache.shop": false, "2-readthrough": false,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := release{name: name, values: []string{"testdata/cases/gateway/values.yaml"}}
+			out, err := r.render(t)
+			switch {
+			case fit && err != nil:
+				t.Error(err)
+			case fit:
+				decode(t, out)
+			case err == nil || !strings.Contains(err.Error(), "set fullnameOverride, or give the release another name"):
+				t.Errorf("error: %v", err)
+			}
+			r.args = []string{"--set", "fullnameOverride=cache"}
+			decode(t, r.mustRender(t))
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -245,4 +246,41 @@ func TestUpdates(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestGraces sees that the kubelet waits for the end of a drain.
+func TestGraces(t *testing.T) {
+	forEachCase(t, func(t *testing.T, objects []object) {
+		for _, d := range of[*appsv1.Deployment](objects) {
+			var drain, grace time.Duration
+			switch d.Labels["app.kubernetes.io/component"] {
+			case "injector":
+				drain, grace = duration(t, injectorFlags(t, objects)["drain"]), 25*time.Second
+			case "gateway":
+				env := map[string]string{}
+				for _, e := range d.Spec.Template.Spec.Containers[0].Env {
+					env[e.Name] = e.Value
+				}
+				drain, grace = duration(t, env["READTHROUGH_SHUTDOWN_GRACE"]), 10*time.Second
+				if delay := duration(t, env["READTHROUGH_SHUTDOWN_DELAY"]); delay != 5*time.Second || delay > drain {
+					t.Errorf("%s goes on for %s, of %s", d.Name, delay, drain)
+				}
+			default:
+				continue
+			}
+			waits := time.Duration(*d.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
+			if waits < drain+grace || waits >= drain+grace+time.Second {
+				t.Errorf("%s is killed after %s, want %s after its drain of %s", d.Name, waits, grace, drain)
+			}
+		}
+	})
+}
+
+func duration(t *testing.T, text string) time.Duration {
+	t.Helper()
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }

@@ -35,8 +35,20 @@ and the key of sidecar.config. */}}
 {{- if eq .name (include "readthrough.ref.name" $ref) }}{{ include "readthrough.ref.key" (list $ref "readthrough.yaml") }}{{ else }}readthrough.yaml{{ end -}}
 {{- end -}}
 
+{{/* Fails where a variable is given by `secrets` and by a setting of its own: of (list VALUES WHERE-THEY-STAND). */}}
+{{- define "readthrough.checkSecrets" -}}
+{{- $values := first . -}}
+{{- $at := last . -}}
+{{- range $setting, $variable := dict "originSecret" "ORIGIN_URL" "redisSecret" "READTHROUGH_UPSTREAM_PASSWORD" -}}
+{{- if and (get $values $setting) (hasKey $values.secrets $variable) -}}
+{{- fail (printf "%s.secrets.%s is what %s.%s gives too: keep one" $at $variable $at $setting) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The gateway's secrets as a YAML mapping from variables to NAME/KEY. */}}
 {{- define "readthrough.gateway.secrets" -}}
+{{- include "readthrough.checkSecrets" (list .Values.gateway "gateway") -}}
 {{- $secrets := dict -}}
 {{- range $variable, $ref := .Values.gateway.secrets -}}
 {{- $_ := set $secrets (printf "%s_FILE" $variable) $ref -}}
@@ -59,7 +71,7 @@ and the key of sidecar.config. */}}
 {{- define "readthrough.gateway.config" -}}
 {{- $text := include "readthrough.config" (dict "config" .Values.gateway.config "at" "gateway.config") -}}
 {{- $parsed := fromYaml $text -}}
-{{- range list "listen" "admin" "debug" "requireAuth" "allowUnauthenticated" "shutdownGrace" -}}
+{{- range list "listen" "admin" "debug" "requireAuth" "allowUnauthenticated" "shutdownDelay" "shutdownGrace" -}}
 {{- if hasKey $parsed . -}}
 {{- fail (printf "gateway.config.%s is the chart's to set: remove it. The gateway listens on all addresses, and its clients have to authenticate" .) -}}
 {{- end -}}

@@ -2,17 +2,22 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* What the names of all objects begin with. It is short enough for the longest suffix. */}}
+{{/* What the names of all objects begin with. It is short enough for the longest suffix, and fit for a Service, whose names are the
+strictest. */}}
 {{- define "readthrough.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride -}}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- $full := .Release.Name -}}
+{{- if not (contains $name .Release.Name) -}}
+{{- $full = printf "%s-%s" .Release.Name $name -}}
 {{- end -}}
+{{- $full = regexReplaceAll "-+$" (trunc 40 $full) "" -}}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $full) -}}
+{{- fail (printf "the names of objects would begin with %q, and that of a Service has to have lower-case letters, digits and - only, of which the first is a letter: set fullnameOverride, or give the release another name" $full) -}}
+{{- end -}}
+{{- $full -}}
 {{- end -}}
 {{- end -}}
 

@@ -46,21 +46,21 @@ topologySpreadConstraints:
 {{- end }}
 {{- end -}}
 
+{{/* A duration such as 1m30s in whole seconds, rounded up. */}}
+{{- define "readthrough.seconds" -}}
+{{- $units := dict "ns" 0.000000001 "us" 0.000001 "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9.]+[a-z]+" . -1 -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- $sum = addf $sum (mulf (trimSuffix $unit . | float64) (get $units $unit)) -}}
+{{- end -}}
+{{- ceil $sum | int64 -}}
+{{- end -}}
+
 {{- define "readthrough.containerSecurityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
-{{- end -}}
-
-{{/* GOMEMLIMIT: three quarters of a memory limit of whole Mi, Gi, M or G; nothing for others, which are left to the program. */}}
-{{- define "readthrough.memoryLimit" -}}
-{{- $limit := toString . -}}
-{{- $number := regexFind "^[0-9]+" $limit | atoi -}}
-{{- if regexMatch "^[0-9]+Gi$" $limit -}}{{ mul $number 768 }}MiB
-{{- else if regexMatch "^[0-9]+Mi$" $limit -}}{{ div (mul $number 3) 4 }}MiB
-{{- else if regexMatch "^[0-9]+G$" $limit -}}{{ mul $number 750000000 }}B
-{{- else if regexMatch "^[0-9]+M$" $limit -}}{{ mul $number 750000 }}B
-{{- end -}}
 {{- end -}}
 
 {{/* The PodDisruptionBudget of a component: of (dict "root" $ "component" NAME). */}}
