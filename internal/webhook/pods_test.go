@@ -100,7 +100,7 @@ func TestDenials(t *testing.T) {
 	}{
 		"wrong annotation": {wrong, &corev1.ConfigMap{Data: map[string]string{"readthrough.yaml": ""}}, []string{"readthrough/port"}},
 		"no ConfigMap":     {app(), nil, []string{"no ConfigMap readthrough in namespace shop", "kubectl -n shop create configmap readthrough"}},
-		"no such key":      {app(), &corev1.ConfigMap{Data: map[string]string{"b.yaml": ""}, BinaryData: map[string][]byte{"a": nil}}, []string{"no key readthrough.yaml", "a, b.yaml"}},
+		"no such key":      {app(), &corev1.ConfigMap{Data: map[string]string{"b.yaml": ""}, BinaryData: map[string][]byte{"a": nil}}, []string{"no key readthrough.yaml", "but b.yaml"}},
 		"in binaryData":    {app(), &corev1.ConfigMap{BinaryData: map[string][]byte{"readthrough.yaml": nil}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
