@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"path"
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 )
@@ -18,9 +20,19 @@ import (
 type Judge func(name string, content []byte) (mistakes, warnings []string)
 
 // configMaps answers reviews of ConfigMaps that hold a configuration.
-type configMaps struct{ check Judge }
+type configMaps struct {
+	check Judge
+	turn  *semaphore.Weighted // of one: YAML takes a hundred times its size while it is read
+}
 
-func (c configMaps) judge(_ context.Context, request *admissionv1.AdmissionRequest) verdict {
+// maxChecked bounds a file that is checked. The longest in use are a tenth of it.
+const maxChecked = 256 << 10
+
+func newConfigMaps(check Judge) *configMaps {
+	return &configMaps{check: check, turn: semaphore.NewWeighted(1)}
+}
+
+func (c *configMaps) judge(ctx context.Context, request *admissionv1.AdmissionRequest) verdict {
 	switch {
 	case request.Resource.Group != "" || request.Resource.Version != "v1" || request.Resource.Resource != "configmaps" || request.SubResource != "":
 		return misdirected("readthrough checks ConfigMaps, and was sent %s", resourceName(request))
@@ -37,10 +49,16 @@ func (c configMaps) judge(_ context.Context, request *admissionv1.AdmissionReque
 	if request.Operation == admissionv1.Update && unchangedSince(request.OldObject.Raw, &cm) {
 		return verdict{outcome: valid} // whatever it holds: a label may be changed, a finalizer removed
 	}
-	return c.content(request, &cm)
+	return c.content(ctx, request, &cm)
 }
 
-func (c configMaps) content(request *admissionv1.AdmissionRequest, cm *corev1.ConfigMap) verdict {
+func (c *configMaps) content(ctx context.Context, request *admissionv1.AdmissionRequest, cm *corev1.ConfigMap) verdict {
+	ctx, cancel := context.WithTimeout(ctx, admissionWait)
+	defer cancel()
+	if err := c.turn.Acquire(ctx, 1); err != nil {
+		return verdict{outcome: refused, denial: errBusy.Error(), code: http.StatusServiceUnavailable}
+	}
+	defer c.turn.Release(1)
 	var mistakes, warnings []string
 	files := 0
 	for _, key := range slices.Sorted(maps.Keys(cm.Data)) {
@@ -48,6 +66,10 @@ func (c configMaps) content(request *admissionv1.AdmissionRequest, cm *corev1.Co
 			continue
 		}
 		files++
+		if len(cm.Data[key]) > maxChecked {
+			warnings = append(warnings, fmt.Sprintf("%s: is larger than %d KiB, and was not checked", key, maxChecked>>10))
+			continue
+		}
 		m, w := c.check(key, []byte(cm.Data[key]))
 		mistakes, warnings = append(mistakes, m...), append(warnings, w...)
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +21,8 @@ const (
 	startInterval = 500 * time.Millisecond // until there is a certificate that is trusted
 	releaseTime   = 2 * time.Second
 
-	// lookahead is how long a certificate must still be valid where there is another to serve: until the look after next.
-	lookahead = 2 * pollInterval
+	// margin is how long before its end a certificate gives way to the one on offer: clocks differ.
+	margin = 10 * time.Second
 )
 
 // KeeperOptions say where the certificates are kept, and who trusts them.
@@ -56,6 +55,7 @@ type Keeper struct {
 	jitter   func(time.Duration) time.Duration
 
 	served  atomic.Pointer[pair]
+	standby atomic.Pointer[pair]   // the next one, once it is trusted
 	pending atomic.Pointer[string] // why no certificate has been trusted so far; nil once one was
 
 	// These belong to the goroutine that synchronizes.
@@ -217,20 +217,21 @@ func (k *Keeper) spread(ctx context.Context, held certificates, configurations [
 }
 
 // choose takes into use the current certificate, if API servers trust it by now; else what is served stays, as long as they
-// trust that. Where the current one ends before the next could be promoted, the next is served: API servers that have not seen
-// the latest bundle may refuse it, but everybody refuses what has expired.
+// trust that.
 func (k *Keeper) choose(held certificates, configurations []*configuration, now time.Time) {
 	served := k.served.Load()
 	chosen, why := served, distrust(served, configurations, k.rotation.names, now)
-	candidates := []*pair{held.current, served, held.next}
-	for _, at := range []time.Time{now.Add(lookahead), now} {
-		if i := slices.IndexFunc(candidates, func(p *pair) bool {
-			return p != nil && distrust(p, configurations, k.rotation.names, at) == nil
-		}); i >= 0 {
-			chosen, why = candidates[i], nil
+	for _, p := range []*pair{held.current, served, held.next} {
+		if p != nil && distrust(p, configurations, k.rotation.names, now) == nil {
+			chosen, why = p, nil
 			break
 		}
 	}
+	standby := held.next
+	if distrust(standby, configurations, k.rotation.names, now) != nil {
+		standby = nil
+	}
+	k.standby.Store(standby)
 	set(k.o.Metrics.trusted, why == nil)
 	if why == nil {
 		k.pending.Store(nil)
@@ -247,11 +248,21 @@ func (k *Keeper) choose(held certificates, configurations []*configuration, now 
 
 // GetCertificate gives the certificate to serve, for a tls.Config.
 func (k *Keeper) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	p := k.served.Load()
+	p := k.serving()
 	if p == nil {
 		return nil, errors.New("no certificate has been made yet")
 	}
 	return p.tls, nil
+}
+
+// serving is what is served at this moment. Where a certificate ends before the next could be promoted, the next is served: API
+// servers that have not seen the latest bundle may refuse it, but all of them refuse what has expired.
+func (k *Keeper) serving() *pair {
+	p := k.served.Load()
+	if next := k.standby.Load(); p != nil && next != nil && k.now().After(p.leaf.NotAfter.Add(-margin)) {
+		return next
+	}
+	return p
 }
 
 // Ready returns nil once a certificate was served that API servers trust. It says nothing of what was lost since: to take every

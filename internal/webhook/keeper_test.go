@@ -37,7 +37,7 @@ func inWorld(t *testing.T, test func(t *testing.T, w *world)) {
 
 // serial tells what a replica serves.
 func (r *replica) serial() string {
-	if p := r.served.Load(); p != nil {
+	if p := r.serving(); p != nil {
 		return p.leaf.SerialNumber.Text(16)
 	}
 	return ""
@@ -103,7 +103,7 @@ func TestRotations(t *testing.T) {
 // TestRotationsWithFaults has replicas crash between any two requests, requests fail before or after they are carried out, and
 // the API be slow, in many orders: what is served is trusted at every moment, and rotation goes on.
 func TestRotationsWithFaults(t *testing.T) {
-	seeds := []uint64{7, 34} // with one leader, crashes delay the next certificate past the end of the current one
+	seeds := []uint64{62} // with one leader, crashes delay the next certificate past the end of the current one
 	if harness.Long() {
 		for seed := range uint64(50) {
 			seeds = append(seeds, 1000+seed)
@@ -132,7 +132,7 @@ func TestRotationsWithFaults(t *testing.T) {
 					if after := parseCertificates(w.secret()[currentCert]); len(after) == 0 || len(before) > 0 && before[0].Equal(after[0]) {
 						t.Error("no rotation after the faults")
 					}
-					if a.Ready() != nil || distrust(a.served.Load(), w.bundles(), a.rotation.names, time.Now()) != nil {
+					if a.Ready() != nil || distrust(a.serving(), w.bundles(), a.rotation.names, time.Now()) != nil {
 						t.Errorf("a: %v", a.Ready())
 					}
 				})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"runtime/debug"
@@ -17,9 +16,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// maxReview bounds a request. The API server takes objects of 3 MiB at most, and a review may hold two.
-const maxReview = 8 << 20
-
 // outcome is what became of a review, for metrics.
 type outcome string
 
@@ -30,6 +26,7 @@ const (
 	valid     outcome = "valid"
 	denied    outcome = "denied"
 	malformed outcome = "malformed" // no review, or of what nobody should send here
+	refused   outcome = "refused"   // for want of memory: too many at once
 	failed    outcome = "failed"    // by a mistake in this program
 )
 
@@ -50,15 +47,22 @@ type reviewer func(ctx context.Context, request *admissionv1.AdmissionRequest) v
 type reviews struct {
 	name    string // of the webhook, for metrics and the log
 	judge   reviewer
+	budget  *budget
 	log     *zap.Logger
 	metrics *Metrics
 }
 
 func (h *reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
-	request, status, err := readReview(w, r)
+	held := &share{budget: h.budget}
+	defer held.end()
+	request, status, err := readReview(w, r, held)
 	if err != nil {
-		h.metrics.reviewed(h.name, malformed, time.Since(began))
+		o := malformed
+		if status == http.StatusServiceUnavailable {
+			o = refused
+		}
+		h.metrics.reviewed(h.name, o, time.Since(began))
 		http.Error(w, err.Error(), status)
 		return
 	}
@@ -81,7 +85,7 @@ func (h *reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // readReview gives the request, or the status of HTTP that refuses it.
-func readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionRequest, int, error) {
+func readReview(w http.ResponseWriter, r *http.Request, held *share) (*admissionv1.AdmissionRequest, int, error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		return nil, http.StatusMethodNotAllowed, errors.New("send an AdmissionReview by POST")
@@ -89,12 +93,19 @@ func readReview(w http.ResponseWriter, r *http.Request) (*admissionv1.AdmissionR
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, http.StatusUnsupportedMediaType, errors.New("send an AdmissionReview as application/json")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
-	if _, large := errors.AsType[*http.MaxBytesError](err); large {
-		return nil, http.StatusRequestEntityTooLarge, fmt.Errorf("an AdmissionReview has %d MiB at most", maxReview>>20)
-	}
-	if err != nil {
+	body, err := held.body(w, r)
+	switch {
+	case errors.Is(err, errBusy):
+		return nil, http.StatusServiceUnavailable, err
+	case errors.Is(err, errTooLarge):
+		return nil, http.StatusRequestEntityTooLarge, err
+	case err != nil:
 		return nil, http.StatusBadRequest, err
+	}
+	if err := held.decoding(r.Context(), body); errors.Is(err, errBusy) {
+		return nil, http.StatusServiceUnavailable, err
+	} else if err != nil {
+		return nil, http.StatusRequestEntityTooLarge, err
 	}
 	var review admissionv1.AdmissionReview
 	if err := json.Unmarshal(body, &review); err != nil {
@@ -129,7 +140,7 @@ func (h *reviews) note(request *admissionv1.AdmissionRequest, v verdict) {
 	switch v.outcome {
 	case injected:
 		log = h.log.Info
-	case denied, malformed, failed:
+	case denied, malformed, refused, failed:
 		log = h.log.Warn
 	default:
 	}
@@ -142,6 +153,7 @@ func (h *reviews) note(request *admissionv1.AdmissionRequest, v verdict) {
 var reasons = map[int32]metav1.StatusReason{
 	http.StatusBadRequest:          metav1.StatusReasonBadRequest,
 	http.StatusForbidden:           metav1.StatusReasonForbidden,
+	http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
 	http.StatusInternalServerError: metav1.StatusReasonInternalError,
 }
 

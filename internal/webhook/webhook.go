@@ -23,8 +23,8 @@ type Options struct {
 // Handler serves POST /mutate for pods, and POST /validate for ConfigMaps.
 func Handler(o Options) http.Handler {
 	p := &pods{inject: o.Inject, client: o.Client, log: o.Log, metrics: o.Metrics}
-	mux := http.NewServeMux()
-	mux.Handle("/mutate", &reviews{name: "inject", judge: p.judge, log: o.Log, metrics: o.Metrics})
-	mux.Handle("/validate", &reviews{name: "validate", judge: configMaps{o.Check}.judge, log: o.Log, metrics: o.Metrics})
+	mux, b := http.NewServeMux(), newBudget()
+	mux.Handle("/mutate", &reviews{name: "inject", judge: p.judge, budget: b, log: o.Log, metrics: o.Metrics})
+	mux.Handle("/validate", &reviews{name: "validate", judge: newConfigMaps(o.Check).judge, budget: b, log: o.Log, metrics: o.Metrics})
 	return mux
 }

@@ -255,7 +255,7 @@ func (w *world) watch(ctx context.Context) {
 		}
 		states = slices.DeleteFunc(states, func(s state) bool { return !s.replaced.IsZero() && now.Sub(s.replaced) >= w.settle })
 		for _, r := range w.running() {
-			p := r.served.Load()
+			p := r.serving()
 			if p == nil {
 				continue
 			}
