@@ -34,11 +34,15 @@ COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 DATE ?= $(shell epoch=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)}; \
 	date -u -d "@$$epoch" +%FT%TZ 2>/dev/null || date -u -r "$$epoch" +%FT%TZ)
 # How the program is built, whoever builds it: the same source and the same Go make the same bytes, whatever machine, folder or
-# settings of Go. The version is not taken from git once more, since a build in a container has no git.
-BUILD = env CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 $(GO) build -trimpath -buildvcs=false \
+# settings of Go. Of these, by variables or by "go env -w", only those count that say where modules come from and where files are kept.
+GO_KEPT = GOPROXY GONOPROXY GOSUMDB GONOSUMDB GOINSECURE GOAUTH GOVCS GOTOOLCHAIN GOCACHE GOMODCACHE
+GO_ENV = env $(foreach name,$(GO_KEPT),$(name)="$$($(GO) env $(name))") GOENV=off GOWORK=off GOFLAGS= GOEXPERIMENT= GOFIPS140=off \
+	GO_EXTLINK_ENABLED= CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0
+# The version is not taken from git once more, since a build in a container has no git.
+BUILD = $(GO_ENV) $(GO) build -trimpath -buildvcs=false \
 	-ldflags="-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)"
 # Makes the image, of what BUILD builds.
-IMAGE_TOOL = $(GO) run ./cmd/image -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)"
+IMAGE_TOOL = $(GO_ENV) $(GO) run -buildvcs=false ./cmd/image -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)"
 # The revision that "make bench-compare" compares with, and the benchmarks.
 REF ?= HEAD~1
 BENCH ?= .
@@ -50,7 +54,8 @@ help: ## Lists the targets
 .PHONY: build
 build: ## Builds bin/sidecar
 	@test/deps.sh go
-	$(BUILD) -o $(BIN)/sidecar ./cmd/sidecar
+	@$(BUILD) -o $(BIN)/sidecar ./cmd/sidecar
+	@echo $(BIN)/sidecar
 
 .PHONY: image
 image: ## Builds the container image for amd64 and arm64 as an OCI archive, bin/readthrough.tar; IMAGE names it

@@ -126,14 +126,39 @@ func inRoot(t *testing.T, root string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// The same source gives the same bytes, wherever it lies and whether git knows it.
+// hostile has Go set in every way that makes other programs: some by variables, some by the file that "go env -w" writes.
+func hostile(t *testing.T) {
+	t.Helper()
+	write := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, value := range map[string]string{
+		"GOENV":              write("env", "GOEXPERIMENT=heapminimum512kib\nGOFIPS140=latest\nGOWORK=off\n"),
+		"GOFLAGS":            "-tags=foo",
+		"GOWORK":             write("go.work", "go 1.26\n"),
+		"GO_EXTLINK_ENABLED": "1",
+		"GOAMD64":            "v3",
+		"GOARM64":            "v9.0",
+		"CGO_ENABLED":        "1",
+		"TZ":                 "Pacific/Kiritimati",
+	} {
+		t.Setenv(name, value)
+	}
+}
+
+// The same source gives the same bytes, wherever it lies, whether git knows it, and however Go is set.
 func TestReproducible(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "bin")
+	bin, first := filepath.Join(t.TempDir(), "bin"), theArchive(t)
+	hostile(t)
 	out, err := runMake(t.Context(), theCopy(t), slices.Concat([]string{"image", "BIN=" + bin, "IMAGE=" + testName}, stampArgs)...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	one, err1 := os.ReadFile(theArchive(t))
+	one, err1 := os.ReadFile(first)
 	other, err2 := os.ReadFile(filepath.Join(bin, "readthrough.tar"))
 	if err1 != nil || err2 != nil || !bytes.Equal(one, other) {
 		t.Errorf("two builds of the same source differ: %d and %d bytes (%v, %v)", len(one), len(other), err1, err2)
