@@ -7,10 +7,12 @@ GO ?= go
 # Linters and benchstat, in versions pinned in a module of their own, so that the product does not depend on them.
 TOOL := $(GO) tool -modfile=test/tools/go.mod
 # The one that lists what the program is made of has a module of its own again, as it wants other versions than the linters do.
-SBOM_TOOL := $(GO) tool -modfile=test/tools/sbom/go.mod cyclonedx-gomod
-# Helm, kustomize and helm-docs likewise. The first use builds them, in minutes that should be no test's.
+SBOM_TOOL := $(GO) tool -modfile=test/tools/sbom/go.mod
+# Helm, kustomize and helm-docs likewise.
 KUBERNETES_TOOL := $(GO) tool -modfile=test/tools/kubernetes/go.mod
+# Builds the tools that tests use. The first time takes minutes, which should be no test's.
 KUBERNETES_TOOLS = for tool in helm kustomize helm-docs; do $(KUBERNETES_TOOL) -n $$tool >/dev/null; done
+TEST_TOOLS = $(KUBERNETES_TOOLS); $(SBOM_TOOL) -n cyclonedx-gomod >/dev/null
 # More flags of "go test", such as -v or -run.
 TESTFLAGS ?=
 # How long "make fuzz" runs each target.
@@ -33,12 +35,17 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 DATE ?= $(shell epoch=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)}; \
 	date -u -d "@$$epoch" +%FT%TZ 2>/dev/null || date -u -r "$$epoch" +%FT%TZ)
+# Settings of Go, by variables and by "go env -w", that would make other programs count for nothing. Those that say where modules come
+# from count for FETCH, and those that say where they are kept, and which Go is used, for all.
+FETCH = $(GO) list -deps ./cmd/sidecar ./cmd/image >/dev/null
+NO_SETTINGS = env GOENV=off GOFLAGS= GOEXPERIMENT= GOFIPS140=off GOWORK=off \
+	$(foreach name,GOCACHE GOMODCACHE GOTOOLCHAIN,$(name)="$(shell $(GO) env $(name))")
 # How the program is built, whoever builds it: the same source and the same Go make the same bytes, whatever machine, folder or
 # settings of Go. The version is not taken from git once more, since a build in a container has no git.
-BUILD = env CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 $(GO) build -trimpath -buildvcs=false \
+BUILD = $(NO_SETTINGS) CGO_ENABLED=0 GOAMD64=v1 GOARM64=v8.0 $(GO) build -trimpath -buildvcs=false \
 	-ldflags="-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)"
 # Makes the image, of what BUILD builds.
-IMAGE_TOOL = $(GO) run ./cmd/image -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)"
+IMAGE_TOOL = $(NO_SETTINGS) $(GO) run ./cmd/image -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)"
 # The revision that "make bench-compare" compares with, and the benchmarks.
 REF ?= HEAD~1
 BENCH ?= .
@@ -50,39 +57,43 @@ help: ## Lists the targets
 .PHONY: build
 build: ## Builds bin/sidecar
 	@test/deps.sh go
+	@$(FETCH)
 	$(BUILD) -o $(BIN)/sidecar ./cmd/sidecar
 
 .PHONY: image
 image: ## Builds the container image for amd64 and arm64 as an OCI archive, bin/readthrough.tar; IMAGE names it
 	@test/deps.sh go
+	@$(FETCH)
 	@$(IMAGE_TOOL) archive $(BIN)/readthrough.tar "$(or $(IMAGE),localhost/readthrough:$(VERSION))" $(BUILD)
 
 .PHONY: push
 push: ## Builds the image and pushes it to IMAGE, a registry, a repository and a tag
 	@test/deps.sh go
+	@$(FETCH)
 	@$(IMAGE_TOOL) push "$(IMAGE)" $(BUILD)
 
 .PHONY: rootfs
 rootfs: ## The files of the image, in bin/rootfs; ARCH is the host's, amd64 or arm64
 	@test/deps.sh go
 	rm -rf $(BIN)/rootfs
+	@$(FETCH)
 	@$(IMAGE_TOOL) rootfs $(BIN)/rootfs "$(ARCH)" $(BUILD)
 
 .PHONY: sbom
 sbom: rootfs ## Lists the modules in the program with their versions and licenses, by CycloneDX: bin/sbom.json
 	@# Warnings about this module and the standard library are in order: it cannot fetch them, as it does the others for their licenses.
-	$(SBOM_TOOL) bin -json -std -licenses -noserial -notimestamp -version "$(VERSION)" -output $(BIN)/sbom.json $(BIN)/rootfs/sidecar
+	$(SBOM_TOOL) cyclonedx-gomod bin -json -std -licenses -noserial -notimestamp -version "$(VERSION)" -output $(BIN)/sbom.json $(BIN)/rootfs/sidecar
 
 .PHONY: test
 test: ## Unit tests, fuzz seeds and integration with real servers, with the race detector; up to 10 minutes
 	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
-	@$(KUBERNETES_TOOLS)
+	@$(TEST_TOOLS)
 	$(GO) test -race -timeout 10m $(TESTFLAGS) ./...
 
 .PHONY: test-long
 test-long: ## Everything at full length: long tests, then each fuzz target for FUZZTIME
 	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
-	@$(KUBERNETES_TOOLS)
+	@$(TEST_TOOLS)
 	READTHROUGH_LONG=1 $(GO) test -race -count=1 -timeout 2h $(TESTFLAGS) ./...
 	test/fuzz.sh $(FUZZTIME)
 

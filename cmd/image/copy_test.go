@@ -126,17 +126,47 @@ func inRoot(t *testing.T, root string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// The same source gives the same bytes, wherever it lies and whether git knows it.
+// The same source gives the same bytes, wherever it lies, whether git knows it, and whatever somebody has set for Go.
 func TestReproducible(t *testing.T) {
-	bin := filepath.Join(t.TempDir(), "bin")
-	out, err := runMake(t.Context(), theCopy(t), slices.Concat([]string{"image", "BIN=" + bin, "IMAGE=" + testName}, stampArgs)...)
+	one, err := os.ReadFile(theArchive(t))
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatal(err)
 	}
-	one, err1 := os.ReadFile(theArchive(t))
-	other, err2 := os.ReadFile(filepath.Join(bin, "readthrough.tar"))
-	if err1 != nil || err2 != nil || !bytes.Equal(one, other) {
-		t.Errorf("two builds of the same source differ: %d and %d bytes (%v, %v)", len(one), len(other), err1, err2)
+	hostile := map[string]string{
+		"GOFLAGS": "-tags=foo", "GOEXPERIMENT": "jsonv2", "GOFIPS140": "latest", "GOAMD64": "v2", "GOARM64": "v8.1", "CGO_ENABLED": "1",
+	}
+	for name, set := range map[string]func(t *testing.T){
+		"variables": func(t *testing.T) {
+			for name, value := range hostile {
+				t.Setenv(name, value)
+			}
+		},
+		"go env -w": func(t *testing.T) {
+			var lines []string
+			for name, value := range hostile {
+				if os.Getenv(name) == "" { // else it would go before what is in the file
+					lines = append(lines, name+"="+value+"\n")
+				}
+			}
+			file := filepath.Join(t.TempDir(), "env")
+			if err := os.WriteFile(file, []byte(strings.Join(lines, "")), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("GOENV", file)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set(t)
+			bin := filepath.Join(t.TempDir(), "bin")
+			out, err := runMake(t.Context(), theCopy(t), slices.Concat([]string{"image", "BIN=" + bin, "IMAGE=" + testName}, stampArgs)...)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			other, err := os.ReadFile(filepath.Join(bin, "readthrough.tar"))
+			if err != nil || !bytes.Equal(one, other) {
+				t.Errorf("two builds of the same source differ: %d and %d bytes (%v)", len(one), len(other), err)
+			}
+		})
 	}
 }
 
