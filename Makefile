@@ -7,10 +7,12 @@ GO ?= go
 # Linters and benchstat, in versions pinned in a module of their own, so that the product does not depend on them.
 TOOL := $(GO) tool -modfile=test/tools/go.mod
 # The one that lists what the program is made of has a module of its own again, as it wants other versions than the linters do.
-SBOM_TOOL := $(GO) tool -modfile=test/tools/sbom/go.mod cyclonedx-gomod
-# Helm, kustomize and helm-docs likewise. The first use builds them, in minutes that should be no test's.
+SBOM_TOOL := $(GO) tool -modfile=test/tools/sbom/go.mod
+# Helm, kustomize and helm-docs likewise.
 KUBERNETES_TOOL := $(GO) tool -modfile=test/tools/kubernetes/go.mod
+# Builds the tools that tests use. The first time takes minutes, which should be no test's.
 KUBERNETES_TOOLS = for tool in helm kustomize helm-docs; do $(KUBERNETES_TOOL) -n $$tool >/dev/null; done
+TEST_TOOLS = $(KUBERNETES_TOOLS); $(SBOM_TOOL) -n cyclonedx-gomod >/dev/null
 # More flags of "go test", such as -v or -run.
 TESTFLAGS ?=
 # How long "make fuzz" runs each target.
@@ -76,18 +78,18 @@ rootfs: ## The files of the image, in bin/rootfs; ARCH is the host's, amd64 or a
 .PHONY: sbom
 sbom: rootfs ## Lists the modules in the program with their versions and licenses, by CycloneDX: bin/sbom.json
 	@# Warnings about this module and the standard library are in order: it cannot fetch them, as it does the others for their licenses.
-	$(SBOM_TOOL) bin -json -std -licenses -noserial -notimestamp -version "$(VERSION)" -output $(BIN)/sbom.json $(BIN)/rootfs/sidecar
+	$(SBOM_TOOL) cyclonedx-gomod bin -json -std -licenses -noserial -notimestamp -version "$(VERSION)" -output $(BIN)/sbom.json $(BIN)/rootfs/sidecar
 
 .PHONY: test
 test: ## Unit tests, fuzz seeds and integration with real servers, with the race detector; up to 10 minutes
 	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
-	@$(KUBERNETES_TOOLS)
+	@$(TEST_TOOLS)
 	$(GO) test -race -timeout 10m $(TESTFLAGS) ./...
 
 .PHONY: test-long
 test-long: ## Everything at full length: long tests, then each fuzz target for FUZZTIME
 	@test/deps.sh go gcc redis postgres pgbouncer node python3-redis php-redis ruby-redis
-	@$(KUBERNETES_TOOLS)
+	@$(TEST_TOOLS)
 	READTHROUGH_LONG=1 $(GO) test -race -count=1 -timeout 2h $(TESTFLAGS) ./...
 	test/fuzz.sh $(FUZZTIME)
 

@@ -45,34 +45,6 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// TestNotes compares what is said after an installation.
-func TestNotes(t *testing.T) {
-	chart := filepath.Join(t.TempDir(), "readthrough")
-	if err := os.CopyFS(chart, os.DirFS(filepath.Join(root, "charts/readthrough"))); err != nil {
-		t.Fatal(err)
-	}
-	// helm prints the notes of a real installation only. As part of an object they are rendered like everything else.
-	probe := `data:
-  notes: |
-    {{- include (print .Template.BasePath "/NOTES.txt") . | nindent 4 }}
-`
-	if err := os.WriteFile(filepath.Join(chart, "templates/notes.yaml"), []byte(probe), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range chartCases(t) {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			c.chart, c.args = chart, []string{"--show-only", "templates/notes.yaml"}
-			_, notes, found := strings.Cut(c.mustRender(t), "notes: |\n")
-			if !found {
-				t.Fatal("no notes")
-			}
-			notes = strings.ReplaceAll("\n"+notes, "\n    ", "\n")
-			golden(t, filepath.Join(c.folder, "notes.txt"), strings.TrimSpace(notes)+"\n")
-		})
-	}
-}
-
 // TestLint has helm look for what is unusual.
 func TestLint(t *testing.T) {
 	for _, c := range chartCases(t) {

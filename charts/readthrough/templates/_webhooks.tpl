@@ -1,3 +1,23 @@
+{{/* The other injectors of the cluster, one a line. Who installs a webhook may list them; `helm template` does not ask. */}}
+{{- define "readthrough.otherInjectors" -}}
+{{- $own := include "readthrough.fullname" . -}}
+{{- $lines := list -}}
+{{- range (lookup "admissionregistration.k8s.io/v1" "MutatingWebhookConfiguration" "" "").items -}}
+{{- $injects := false -}}
+{{- $namespace := "" -}}
+{{- range .webhooks -}}
+{{- if eq .name "pod.inject.readthrough" -}}
+{{- $injects = true -}}
+{{- $namespace = dig "service" "namespace" "" .clientConfig -}}
+{{- end -}}
+{{- end -}}
+{{- if and $injects (ne .metadata.name $own) -}}
+{{- $lines = append $lines (printf "     MutatingWebhookConfiguration %s, whose injector is in namespace %s" .metadata.name $namespace) -}}
+{{- end -}}
+{{- end -}}
+{{- join "\n" $lines -}}
+{{- end -}}
+
 {{/* The trusted CA is filled in by who makes the certificates: the injector itself, or cert-manager. */}}
 {{- define "readthrough.webhookMetadata" -}}
 name: {{ include "readthrough.fullname" . }}
