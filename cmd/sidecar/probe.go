@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,11 +40,14 @@ With --wait it asks again until the answer is ok, as a postStart hook does that 
 			if wait < 0 || timeout <= 0 {
 				return usageError{errors.New("--timeout is a time such as 1s, and --wait one too, or 0s to ask once")}
 			}
-			address := cmp.Or(admin, adminAddress(config.path, stateDir(state)))
+			url, err := probeURL(cmp.Or(admin, adminAddress(config.path, stateDir(state))), probePaths[args[0]])
+			if err != nil {
+				return err // which no wait makes good
+			}
 			text, err := await(cmd.Context(), wait, func(ctx context.Context) (string, error) {
 				ctx, cancel := context.WithTimeout(ctx, timeout)
 				defer cancel()
-				return probe(ctx, address, probePaths[args[0]])
+				return probe(ctx, url)
 			})
 			if err != nil {
 				return err
@@ -90,16 +94,24 @@ func await(ctx context.Context, wait time.Duration, ask func(context.Context) (s
 	}
 }
 
-// probe asks the admin server at an address that it listens on.
-func probe(ctx context.Context, admin, path string) (string, error) {
+// probeURL is where the admin server answers that listens on an address.
+func probeURL(admin, path string) (string, error) {
 	host, port, err := splitAddress(admin)
 	if err != nil {
 		return "", err
 	}
+	if n, _ := strconv.Atoi(port); n == 0 {
+		return "", fmt.Errorf("%q: nothing listens on port 0", admin)
+	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, nil)
+	return "http://" + net.JoinHostPort(host, port) + path, nil
+}
+
+// probe asks the admin server once.
+func probe(ctx context.Context, url string) (string, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}

@@ -182,15 +182,23 @@ func TestProbe(t *testing.T) {
 	}))
 	defer s.Close()
 	_, port, _ := net.SplitHostPort(s.Listener.Addr().String())
-	if got, err := probe(t.Context(), ":"+port, "/readyz"); err != nil || got != "ok" {
+	ask := func(admin string) (string, error) {
+		t.Helper()
+		url, err := probeURL(admin, "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return probe(t.Context(), url)
+	}
+	if got, err := ask(":" + port); err != nil || got != "ok" {
 		t.Errorf("%q, %v", got, err)
 	}
 	code, text = 503, "draining\n"
-	if _, err := probe(t.Context(), "0.0.0.0:"+port, "/readyz"); err == nil || err.Error() != "draining" {
+	if _, err := ask("0.0.0.0:" + port); err == nil || err.Error() != "draining" {
 		t.Errorf("draining: %v", err)
 	}
 	s.Close()
-	if _, err := probe(t.Context(), "127.0.0.1:"+port, "/readyz"); err == nil || !strings.HasPrefix(err.Error(), "no answer from a sidecar") {
+	if _, err := ask("127.0.0.1:" + port); err == nil || !strings.HasPrefix(err.Error(), "no answer from a sidecar") {
 		t.Errorf("gone: %v", err)
 	}
 }

@@ -79,8 +79,8 @@ func runCommand() *cobra.Command {
 		Long: `Serve clients until SIGTERM or SIGINT.
 
 The first signal begins the drain: readiness turns off, clients are served and accepted on until the last one has gone or
-shutdownGrace ends, but for shutdownDelay at least; what is in flight is answered, and the exit code is 0. A second signal
-exits at once, with 128 plus the signal's number.`,
+shutdownGrace ends, but for shutdownDelay at least; what is in flight is answered, and the exit code is 0.
+A second signal exits at once, with 128 plus the signal's number.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, err := config.required()
