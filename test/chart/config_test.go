@@ -50,8 +50,8 @@ func TestConfigurations(t *testing.T) {
 	})
 }
 
-// TestGatewayStarts runs the program with the variables of the gateway's container, but for addresses, and files where the volumes would
-// be. Nobody is served who has not authenticated.
+// TestGatewayStarts runs the program with the configuration of manifests/gateway and with what the chart sets in the container, and sees that
+// a client has to authenticate. Not the container's are the addresses and the names of the pod, and each Secret is a file of the test's.
 func TestGatewayStarts(t *testing.T) {
 	objects := decode(t, kustomize(t, manifests("gateway")))
 	container := named[*appsv1.Deployment](t, objects, "readthrough-gateway").Spec.Template.Spec.Containers[0]
@@ -61,7 +61,7 @@ func TestGatewayStarts(t *testing.T) {
 	for _, e := range container.Env {
 		switch {
 		case e.ValueFrom != nil || e.Name == "READTHROUGH_CONFIG" || e.Name == "READTHROUGH_LISTEN" || e.Name == "READTHROUGH_ADMIN" || e.Name == "READTHROUGH_DEBUG":
-			continue // the harness's own
+			continue // the harness has addresses of its own, and there is no pod
 		case strings.HasSuffix(e.Name, "_FILE"):
 			path := filepath.Join(folder, filepath.Base(e.Value))
 			if err := os.WriteFile(path, []byte("postgres://reader@localhost:1/shop"), 0o600); err != nil {
@@ -80,5 +80,13 @@ func TestGatewayStarts(t *testing.T) {
 	defer c.Close()
 	if reply, err := c.Do("GET", "usr:profile:42"); err != nil || !strings.HasPrefix(string(reply), "-NOAUTH ") {
 		t.Errorf("a client that has not authenticated gets %q, %v", reply, err)
+	}
+	// As the test of a release asks.
+	sidecar, err := harness.BuildSidecar(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t, "", sidecar, "probe", "login", s.Addr()); err != nil || out != "ok\n" {
+		t.Errorf("sidecar probe login says %q, %v", out, err)
 	}
 }

@@ -76,7 +76,8 @@ func TestNotesWarnOfAnotherInjector(t *testing.T) {
 		"none":               {nil, "", "One injector serves the whole cluster"},
 		"this one, upgraded": {[]admissionv1.MutatingWebhookConfiguration{own, mesh}, "", "One injector serves the whole cluster"},
 		"another": {
-			[]admissionv1.MutatingWebhookConfiguration{own, webhooks("cache", "shop", "pod.inject.readthrough"), mesh}, "",
+			[]admissionv1.MutatingWebhookConfiguration{own, webhooks("cache", "shop", "pod.inject.readthrough"), mesh},
+			"",
 			"WARNING: there is another injector in this cluster, and both are asked about every pod. Keep one, and uninstall the other release or\n" +
 				"set injector.enabled=false in it:\n     MutatingWebhookConfiguration cache, whose injector is in namespace shop\n\n",
 		},
