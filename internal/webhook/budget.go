@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -29,9 +28,6 @@ const (
 	smallBudget   = 8 << 20 // bytes of bodies, each of which is held up to three times: as it came, without the review, decoded
 	largeBudget   = maxReview
 	decodedBudget = 40 << 20
-
-	// admissionWait bounds how long a review waits. API servers wait for ten seconds unless told otherwise.
-	admissionWait = 10 * time.Second
 )
 
 // budget is the memory for reviews.
@@ -51,8 +47,6 @@ type share struct {
 }
 
 func (s *share) take(ctx context.Context, from *semaphore.Weighted, bytes int64) error {
-	ctx, cancel := context.WithTimeout(ctx, admissionWait)
-	defer cancel()
 	if err := from.Acquire(ctx, bytes); err != nil {
 		return errBusy
 	}

@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -126,16 +128,12 @@ func TestReviewsWait(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, chunked := range []bool{false, true} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
 			began := time.Now()
-			if _, err := post(t.Context(), 4<<20, chunked); err != errBusy || time.Since(began) != admissionWait {
+			if _, err := post(ctx, 4<<20, chunked); err != errBusy || time.Since(began) != time.Second {
 				t.Errorf("chunked %t: a second large one: %v after %s", chunked, err, time.Since(began))
 			}
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		began := time.Now()
-		if _, err := post(ctx, 4<<20, false); err != errBusy || time.Since(began) != time.Second {
-			t.Errorf("nobody waits: %v after %s", err, time.Since(began))
 		}
 		small, err := post(t.Context(), smallReview, false)
 		if err != nil {
@@ -143,7 +141,7 @@ func TestReviewsWait(t *testing.T) {
 		}
 		small.end()
 		time.AfterFunc(time.Second, first.end)
-		began = time.Now()
+		began := time.Now()
 		second, err := post(t.Context(), 4<<20, false)
 		if err != nil || time.Since(began) != time.Second {
 			t.Errorf("once there is memory: %v after %s", err, time.Since(began))
@@ -157,26 +155,61 @@ func TestReviewsWait(t *testing.T) {
 	})
 }
 
-// TestBusy answers in time, with what the API server can tell.
+// TestBusy is told in the time that the API server waits, whatever of the budget is missing, and is no denial.
 func TestBusy(t *testing.T) {
-	s := newServed(t)
-	synctest.Test(t, func(t *testing.T) {
-		b := newBudget()
-		h := &reviews{name: "inject", judge: nil, budget: b, metrics: s.metrics}
-		if !b.decoded.TryAcquire(decodedBudget) {
-			t.Fatal("taken")
+	type missing func(b *budget, turn *semaphore.Weighted) (*semaphore.Weighted, int64)
+	small := func(b *budget, _ *semaphore.Weighted) (*semaphore.Weighted, int64) { return b.small, smallBudget }
+	decoded := func(b *budget, _ *semaphore.Weighted) (*semaphore.Weighted, int64) { return b.decoded, decodedBudget }
+	turn := func(_ *budget, turn *semaphore.Weighted) (*semaphore.Weighted, int64) { return turn, 1 }
+	pod, config := reviewOf(containers(1)), reviewText(t, configMapRequest(t, map[string]string{"a.yaml": "good"}))
+	for name, c := range map[string]struct {
+		body        string
+		first, then missing // what is given back after a second, and what never is: one deadline holds for both
+	}{
+		"for the body": {body: pod, then: small},
+		"for decoding": {body: pod, first: small, then: decoded},
+		"for the turn": {body: config, first: decoded, then: turn},
+	} {
+		for query, wait := range map[string]time.Duration{
+			"":             patienceUntold,
+			"?timeout=x":   patienceUntold,
+			"?timeout=-1s": patienceUntold,
+			"?timeout=2s":  1500 * time.Millisecond,
+			"?timeout=10s": 9 * time.Second,
+			"?timeout=30s": 9 * time.Second,
+		} {
+			t.Run(name+query, func(t *testing.T) {
+				s := newServed(t)
+				synctest.Test(t, func(t *testing.T) {
+					judge := newConfigMaps(nil)
+					h := &reviews{name: "validate", judge: judge.judge, budget: newBudget(), log: zap.NewNop(), metrics: s.metrics}
+					if c.first != nil {
+						from, n := c.first(h.budget, judge.turn)
+						if !from.TryAcquire(n) {
+							t.Fatal("taken")
+						}
+						time.AfterFunc(time.Second, func() { from.Release(n) })
+					}
+					from, n := c.then(h.budget, judge.turn)
+					if !from.TryAcquire(n) {
+						t.Fatal("taken")
+					}
+					began := time.Now()
+					w := postTo(h, "/validate"+query, c.body)
+					if took := time.Since(began); took != wait {
+						t.Errorf("told after %s, want %s", took, wait)
+					}
+					if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "too many reviews") || s.reviewed("validate", refused) != 1 {
+						t.Errorf("%d %s", w.Code, w.Body)
+					}
+					from.Release(n)
+					if !h.budget.small.TryAcquire(smallBudget) || !h.budget.decoded.TryAcquire(decodedBudget) || !judge.turn.TryAcquire(1) {
+						t.Error("not all was given back")
+					}
+				})
+			})
 		}
-		r := httptest.NewRequest(http.MethodPost, "/mutate", strings.NewReader(reviewOf(containers(1))))
-		r.Header.Set("Content-Type", "application/json")
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if w.Code != http.StatusServiceUnavailable || s.reviewed("inject", refused) != 1 {
-			t.Errorf("%d %s", w.Code, w.Body)
-		}
-		if !b.small.TryAcquire(smallBudget) {
-			t.Error("the body's memory was not given back")
-		}
-	})
+	}
 }
 
 func TestMeasure(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"path"
 	"slices"
 	"strings"
@@ -53,10 +52,8 @@ func (c *configMaps) judge(ctx context.Context, request *admissionv1.AdmissionRe
 }
 
 func (c *configMaps) content(ctx context.Context, request *admissionv1.AdmissionRequest, cm *corev1.ConfigMap) verdict {
-	ctx, cancel := context.WithTimeout(ctx, admissionWait)
-	defer cancel()
 	if err := c.turn.Acquire(ctx, 1); err != nil {
-		return verdict{outcome: refused, denial: errBusy.Error(), code: http.StatusServiceUnavailable}
+		return busy()
 	}
 	defer c.turn.Release(1)
 	var mistakes, warnings []string

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"time"
 
@@ -76,7 +75,7 @@ func (p *pods) refusal(err error) verdict {
 		return deny("%s", denial.Message)
 	}
 	p.log.Error("no decision about a pod: a mistake in this program", zap.Error(err))
-	return verdict{outcome: failed, denial: "readthrough: " + err.Error(), code: http.StatusInternalServerError}
+	return mistaken("readthrough: %s", err)
 }
 
 // lookForConfig denies a pod that would wait for its ConfigMap, without a word about why. Where the API does not answer, the

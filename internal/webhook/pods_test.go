@@ -186,14 +186,14 @@ func TestWhatIsNoPod(t *testing.T) {
 	}
 }
 
-// TestMistakeOfTheDecision is no denial that the author of a pod could do something about.
+// TestMistakeOfTheDecision is no denial: the author of the pod can do nothing about it, and the failurePolicy says what becomes of it.
 func TestMistakeOfTheDecision(t *testing.T) {
 	s := newServed(t)
 	s.decide = func(*corev1.Pod, string) (inject.Decision, error) {
 		return inject.Decision{}, errors.New("out of order")
 	}
-	response := s.review(t, "/mutate", podRequest(t, app()))
-	if response.Allowed || response.Result.Code != http.StatusInternalServerError || s.reviewed("inject", failed) != 1 {
-		t.Errorf("%+v", response)
+	w := s.post("/mutate", reviewText(t, podRequest(t, app())))
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "readthrough: out of order") || s.reviewed("inject", failed) != 1 {
+		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

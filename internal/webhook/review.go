@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -35,6 +36,7 @@ type verdict struct {
 	outcome  outcome
 	denial   string // why the object is not admitted
 	code     int32  // of HTTP, with a denial
+	failure  bool   // the denial is for want of a verdict, and says nothing about the object
 	patch    []byte // RFC 6902; none if empty
 	warnings []string
 }
@@ -42,8 +44,8 @@ type verdict struct {
 // reviewer judges what a review asks about.
 type reviewer func(ctx context.Context, request *admissionv1.AdmissionRequest) verdict
 
-// reviews serves AdmissionReviews: whatever comes in, the answer is one that an API server understands, where it has asked for
-// a review at all.
+// reviews serves AdmissionReviews: whatever comes in, the answer is one that an API server understands. Where there is no verdict,
+// that is a status of HTTP: the API server then goes by the failurePolicy, which it does not for a denial.
 type reviews struct {
 	name    string // of the webhook, for metrics and the log
 	judge   reviewer
@@ -54,6 +56,12 @@ type reviews struct {
 
 func (h *reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
+	ctx, cancel := context.WithTimeout(r.Context(), patience(r))
+	defer cancel()
+	r = r.WithContext(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = http.NewResponseController(w).SetReadDeadline(deadline) // what is no connection has none
+	}
 	held := &share{budget: h.budget}
 	defer held.end()
 	request, status, err := readReview(w, r, held)
@@ -66,7 +74,13 @@ func (h *reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), status)
 		return
 	}
-	v := h.guarded(r.Context(), request)
+	v := h.guarded(ctx, request)
+	h.metrics.reviewed(h.name, v.outcome, time.Since(began))
+	h.note(request, v)
+	if v.failure {
+		http.Error(w, v.denial, int(v.code))
+		return
+	}
 	response := &admissionv1.AdmissionResponse{UID: request.UID, Allowed: v.denial == "", Warnings: printable(v.warnings)}
 	if !response.Allowed {
 		response.Result = &metav1.Status{Status: metav1.StatusFailure, Message: v.denial, Code: v.code, Reason: reasons[v.code]}
@@ -74,14 +88,30 @@ func (h *reviews) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		kind := admissionv1.PatchTypeJSONPatch
 		response.Patch, response.PatchType = v.patch, &kind
 	}
-	h.metrics.reviewed(h.name, v.outcome, time.Since(began))
-	h.note(request, v)
 	answer := admissionv1.AdmissionReview{
 		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
 		Response: response,
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer) // the API server may be gone
+}
+
+const (
+	// patienceUntold is for requests that do not tell how long their sender waits.
+	patienceUntold = 5 * time.Second
+	// mostPatience is what API servers wait unless told otherwise. Whoever may wait for longer gets no longer a hold on memory.
+	mostPatience = 10 * time.Second
+)
+
+// patience is how long a review may take, all in all: as long as its sender waits, which API servers tell, less what it takes to
+// decide and to answer. They round up to a second, hence a margin of one where there is as much.
+func patience(r *http.Request) time.Duration {
+	told, err := time.ParseDuration(r.URL.Query().Get("timeout"))
+	if err != nil || told <= 0 {
+		return patienceUntold
+	}
+	told = min(told, mostPatience)
+	return told - min(told/4, time.Second)
 }
 
 // readReview gives the request, or the status of HTTP that refuses it.
@@ -99,6 +129,8 @@ func readReview(w http.ResponseWriter, r *http.Request, held *share) (*admission
 		return nil, http.StatusServiceUnavailable, err
 	case errors.Is(err, errTooLarge):
 		return nil, http.StatusRequestEntityTooLarge, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, http.StatusRequestTimeout, errors.New("the AdmissionReview did not arrive in time")
 	case err != nil:
 		return nil, http.StatusBadRequest, err
 	}
@@ -126,10 +158,7 @@ func (h *reviews) guarded(ctx context.Context, request *admissionv1.AdmissionReq
 		if p := recover(); p != nil {
 			h.log.Error("panic in a review: a mistake in this program, which went on",
 				zap.Any("panic", p), zap.ByteString("stack", debug.Stack()), zap.String("namespace", request.Namespace), zap.String("name", request.Name))
-			v = verdict{
-				outcome: failed, code: http.StatusInternalServerError,
-				denial: fmt.Sprintf("readthrough failed by a mistake in its program (%v): its log tells more", p),
-			}
+			v = mistaken("readthrough failed by a mistake in its program (%v): its log tells more", p)
 		}
 	}()
 	return h.judge(ctx, request)
@@ -151,10 +180,8 @@ func (h *reviews) note(request *admissionv1.AdmissionRequest, v verdict) {
 
 // reasons are what clients know the codes of denials by.
 var reasons = map[int32]metav1.StatusReason{
-	http.StatusBadRequest:          metav1.StatusReasonBadRequest,
-	http.StatusForbidden:           metav1.StatusReasonForbidden,
-	http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
-	http.StatusInternalServerError: metav1.StatusReasonInternalError,
+	http.StatusBadRequest: metav1.StatusReasonBadRequest,
+	http.StatusForbidden:  metav1.StatusReasonForbidden,
 }
 
 // deny refuses an object for a reason that whoever sent it can do something about.
@@ -165,6 +192,16 @@ func deny(format string, args ...any) verdict {
 // misdirected refuses what no webhook configuration of ours sends here.
 func misdirected(format string, args ...any) verdict {
 	return verdict{outcome: malformed, denial: fmt.Sprintf(format, args...), code: http.StatusBadRequest}
+}
+
+// busy is no verdict, for want of memory.
+func busy() verdict {
+	return verdict{outcome: refused, failure: true, denial: errBusy.Error(), code: http.StatusServiceUnavailable}
+}
+
+// mistaken is no verdict, for a mistake in this program.
+func mistaken(format string, args ...any) verdict {
+	return verdict{outcome: failed, failure: true, denial: fmt.Sprintf(format, args...), code: http.StatusInternalServerError}
 }
 
 // printable makes each warning one line: API servers drop what is none.
