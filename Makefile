@@ -4,10 +4,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 GO ?= go
+# For what is run here and builds for elsewhere, or looks at it: the environment may name another platform.
+GO_HERE := env GOOS= GOARCH= $(GO)
 # Linters and benchstat, in versions pinned in a module of their own, so that the product does not depend on them.
 TOOL := $(GO) tool -modfile=test/tools/go.mod
 # The one that lists what the program is made of has a module of its own again, as it wants other versions than the linters do.
-SBOM_TOOL := $(GO) tool -modfile=test/tools/sbom/go.mod
+SBOM_TOOL := $(GO_HERE) tool -modfile=test/tools/sbom/go.mod
 # Helm, kustomize and helm-docs likewise.
 KUBERNETES_TOOL := $(GO) tool -modfile=test/tools/kubernetes/go.mod
 # Builds the tools that tests use. The first time takes minutes, which should be no test's.
@@ -44,7 +46,7 @@ GO_ENV = env $(foreach name,$(GO_KEPT),$(name)="$$($(GO) env $(name))") GOENV=of
 BUILD = $(GO_ENV) $(GO) build -trimpath -buildvcs=false \
 	-ldflags="-s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)"
 # Makes the image, of what BUILD builds.
-IMAGE_TOOL = $(GO_ENV) $(GO) run -buildvcs=false ./cmd/image -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)"
+IMAGE_TOOL = $(GO_ENV) $(GO_HERE) run -buildvcs=false ./cmd/image -version "$(VERSION)" -commit "$(COMMIT)" -date "$(DATE)"
 # The revision that "make bench-compare" compares with, and the benchmarks.
 REF ?= HEAD~1
 BENCH ?= .

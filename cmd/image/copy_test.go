@@ -126,7 +126,7 @@ func inRoot(t *testing.T, root string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// hostile has Go set in every way that makes other programs: some by variables, some by the file that "go env -w" writes.
+// hostile has Go set in every way that makes other programs, also such as do not run here: some by variables, some by the file that "go env -w" writes.
 func hostile(t *testing.T) {
 	t.Helper()
 	write := func(name, content string) string {
@@ -139,6 +139,8 @@ func hostile(t *testing.T) {
 	for name, value := range map[string]string{
 		"GOENV":              write("env", "GOEXPERIMENT=heapminimum512kib\nGOFIPS140=latest\nGOWORK=off\n"),
 		"GOFLAGS":            "-tags=foo",
+		"GOOS":               "js",
+		"GOARCH":             "wasm",
 		"GOWORK":             write("go.work", "go 1.26\n"),
 		"GO_EXTLINK_ENABLED": "1",
 		"GOAMD64":            "v3",

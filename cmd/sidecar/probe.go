@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -23,8 +22,7 @@ var probePaths = map[string]string{"startup": "/startupz", "live": "/livez", "re
 func probeCommand() *cobra.Command {
 	var config configFlag
 	var admin, state string
-	var wait time.Duration
-	timeout := time.Second
+	var patience patience
 	c := &cobra.Command{
 		Use:   "probe startup|live|ready",
 		Short: "Ask a running sidecar, for exec probes",
@@ -37,61 +35,22 @@ With --wait it asks again until the answer is ok, as a postStart hook does that 
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"startup", "live", "ready"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if wait < 0 || timeout <= 0 {
-				return usageError{errors.New("--timeout is a time such as 1s, and --wait one too, or 0s to ask once")}
+			if err := patience.validate(); err != nil {
+				return err
 			}
 			url, err := probeURL(cmp.Or(admin, adminAddress(config.path, stateDir(state))), probePaths[args[0]])
 			if err != nil {
 				return err // which no wait makes good
 			}
-			text, err := await(cmd.Context(), wait, func(ctx context.Context) (string, error) {
-				ctx, cancel := context.WithTimeout(ctx, timeout)
-				defer cancel()
-				return probe(ctx, url)
-			})
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), text)
-			return nil
+			return patience.tell(cmd, func(ctx context.Context) (string, error) { return probe(ctx, url) })
 		},
 	}
 	c.AddCommand(probeLoginCommand())
 	config.register(c)
 	c.Flags().StringVar(&admin, "admin", "", "`address` of the admin server, in place of the configured one")
-	c.Flags().DurationVar(&timeout, "timeout", timeout, "how much `time` one answer may take")
-	c.Flags().DurationVar(&wait, "wait", 0, "ask again for so much `time` while the answer is not ok")
+	patience.register(c)
 	c.Flags().StringVar(&state, "state-dir", filepath.Join(os.TempDir(), "readthrough"), "`directory` given to run")
 	return c
-}
-
-const (
-	firstProbePause = 20 * time.Millisecond // and each further one is half as long again
-	maxProbePause   = 500 * time.Millisecond
-)
-
-// await asks once, and for as long as wait tells again until the answer is good. The error is that of the last whole question.
-func await(ctx context.Context, wait time.Duration, ask func(context.Context) (string, error)) (string, error) {
-	if wait <= 0 {
-		return ask(ctx)
-	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	var last error
-	for pause := firstProbePause; ; pause = min(pause*3/2, maxProbePause) {
-		text, err := ask(ctx)
-		if err == nil {
-			return text, nil
-		}
-		if last == nil || ctx.Err() == nil { // else it is the end of the wait that it tells of
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			return "", fmt.Errorf("%w (for %s)", last, wait)
-		case <-time.After(pause):
-		}
-	}
 }
 
 // probeURL is where the admin server answers that listens on an address.

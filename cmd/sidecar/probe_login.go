@@ -3,12 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -17,8 +15,7 @@ import (
 const maxErrorLine = 4096
 
 func probeLoginCommand() *cobra.Command {
-	var wait time.Duration
-	timeout := time.Second
+	var patience patience
 	c := &cobra.Command{
 		Use:   "login ADDRESS",
 		Short: "Ask whether the clients of an address have to log in",
@@ -26,26 +23,16 @@ func probeLoginCommand() *cobra.Command {
 1 if not. Neither a configuration nor a secret is needed.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if wait < 0 || timeout <= 0 {
-				return usageError{errors.New("--timeout is a time such as 1s, and --wait one too, or 0s to ask once")}
+			if err := patience.validate(); err != nil {
+				return err
 			}
 			if err := checkDial(args[0]); err != nil {
 				return usageError{err}
 			}
-			text, err := await(cmd.Context(), wait, func(ctx context.Context) (string, error) {
-				ctx, cancel := context.WithTimeout(ctx, timeout)
-				defer cancel()
-				return probeLogin(ctx, args[0])
-			})
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), text)
-			return nil
+			return patience.tell(cmd, func(ctx context.Context) (string, error) { return probeLogin(ctx, args[0]) })
 		},
 	}
-	c.Flags().DurationVar(&timeout, "timeout", timeout, "how much `time` one answer may take")
-	c.Flags().DurationVar(&wait, "wait", 0, "ask again for so much `time` while the answer is not ok")
+	patience.register(c)
 	return c
 }
 

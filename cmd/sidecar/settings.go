@@ -18,18 +18,16 @@ type settingFlag struct {
 // for each mistake.
 func readSettings(file string, flags ...settingFlag) (inject.Settings, error) {
 	settings := inject.DefaultSettings()
+	var problems []error
 	if file != "" {
 		raw, err := os.ReadFile(file)
 		if err != nil {
-			return settings, fmt.Errorf("%s: %s", file, fileProblem(err))
+			err = errors.New(fileProblem(err))
+		} else {
+			settings, err = inject.ParseSettings(raw)
 		}
-		var problems []error
-		settings, err = inject.ParseSettings(raw)
 		for _, problem := range unjoin(err) {
 			problems = append(problems, fmt.Errorf("%s: %w", file, problem))
-		}
-		if len(problems) > 0 {
-			return settings, errors.Join(problems...)
 		}
 	}
 	for _, flag := range flags {
@@ -37,8 +35,8 @@ func readSettings(file string, flags ...settingFlag) (inject.Settings, error) {
 			continue
 		}
 		if err := settings.Set(flag.key, flag.value); err != nil {
-			return settings, usageError{fmt.Errorf("%s %w", flag.name, err)}
+			problems = append(problems, usageError{fmt.Errorf("%s %w", flag.name, err)})
 		}
 	}
-	return settings, nil
+	return settings, errors.Join(problems...)
 }

@@ -74,6 +74,8 @@ func (s *Settings) environment(pod *corev1.PodSpec) []corev1.EnvVar {
 	set(adminVariable, fmt.Sprintf(":%d", s.AdminPort))
 	set(debugVariable, fmt.Sprintf("localhost:%d", s.DebugPort))
 	set("READTHROUGH_SHUTDOWN_GRACE", shutdownGrace(pod.TerminationGracePeriodSeconds).String())
+	// The file's may be longer than this grace, with which the program would not start; and only who is behind a Service has one.
+	set("READTHROUGH_SHUTDOWN_DELAY", "0s")
 	if s.LogLevel != "" {
 		set("READTHROUGH_LOG_LEVEL", string(s.LogLevel))
 	}

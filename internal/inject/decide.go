@@ -58,6 +58,7 @@ func Decide(pod *corev1.Pod, namespace string, o Options) (Decision, error) {
 	d.Warnings = append(d.Warnings, settings.Env.tell(&d.Patch, &pod.Spec, form)...)
 	mark(&d.Patch, pod, form, settings.Env, o.Version)
 	settings.mount(&d.Patch, &pod.Spec)
+	reserve(&d.Patch, &pod.Spec)
 	l := listOf(form, &pod.Spec)
 	addToList(&d.Patch, l.path, len(l.containers), position(form, l.containers), settings.container(form, &pod.Spec))
 	return d, nil

@@ -2,6 +2,8 @@ package inject
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -39,6 +41,40 @@ func shared(name corev1.ResourceName, pod *corev1.PodSpec) bool {
 	}
 	_, requested := pod.Resources.Requests[name]
 	_, limited := pod.Resources.Limits[name]
+	return requested || limited
+}
+
+// reserve writes what the pod requests by its limits alone. An API server takes the limit of the pod for its request only where no container
+// requests anything, not even the 0 that the sidecar does. In a pod that comes from a server this has been done already; in a manifest
+// it has not.
+func reserve(p *Patch, pod *corev1.PodSpec) {
+	if pod.Resources == nil {
+		return
+	}
+	requests := corev1.ResourceList{}
+	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+		limit, limited := pod.Resources.Limits[name]
+		_, requested := pod.Resources.Requests[name]
+		if limited && !requested && !slices.ContainsFunc(allContainers(pod), func(c corev1.Container) bool { return asksFor(name, &c) }) {
+			requests[name] = limit
+		}
+	}
+	const path = "/spec/resources/requests"
+	if len(pod.Resources.Requests) == 0 {
+		if len(requests) > 0 {
+			p.add(path, requests)
+		}
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(requests)) {
+		p.add(pointer(path, string(name)), requests[name])
+	}
+}
+
+// asksFor reports whether a container requests a resource. A limit alone is a request too.
+func asksFor(name corev1.ResourceName, c *corev1.Container) bool {
+	_, requested := c.Resources.Requests[name]
+	_, limited := c.Resources.Limits[name]
 	return requested || limited
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"readthrough/internal/cgroup"
 	"readthrough/test/harness"
 )
 
@@ -203,15 +204,11 @@ func TestStartsWithoutNames(t *testing.T) {
 	t.Logf("ready after %v", s.StartTime)
 }
 
-// containerLimit is the program's own limit: three quarters of what the container may take, if the tests run in one that has a limit. They
-// run at the top of its tree of control groups.
-func containerLimit(t *testing.T) float64 {
-	t.Helper()
-	for _, file := range []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"} {
-		raw, err := os.ReadFile(file)
-		if limit, notOne := strconv.ParseFloat(strings.TrimSpace(string(raw)), 64); err == nil && notOne == nil && limit < 1<<62 {
-			return limit / 4 * 3
-		}
+// ownLimit is the program's own: three quarters of what the container may take that the tests run in, and the sidecar with them, or of 128
+// MiB where there is no such limit.
+func ownLimit() float64 {
+	if limit := cgroup.MemoryLimit(os.DirFS("/")); limit > 0 {
+		return float64(limit / 4 * 3)
 	}
 	return 96 << 20
 }
@@ -223,7 +220,7 @@ func TestMemoryLimit(t *testing.T) {
 		env  []string
 		want float64
 	}{
-		"by itself":  {[]string{"GOMEMLIMIT="}, containerLimit(t)},
+		"by itself":  {[]string{"GOMEMLIMIT="}, ownLimit()},
 		"GOMEMLIMIT": {[]string{"GOMEMLIMIT=48MiB"}, 48 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
