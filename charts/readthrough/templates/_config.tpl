@@ -40,7 +40,7 @@ and the key of sidecar.config. */}}
 {{- $values := first . -}}
 {{- $at := last . -}}
 {{- range $setting, $variable := dict "originSecret" "ORIGIN_URL" "redisSecret" "READTHROUGH_UPSTREAM_PASSWORD" -}}
-{{- if and (get $values $setting) (hasKey $values.secrets $variable) -}}
+{{- if and (get $values $setting) (hasKey (default dict $values.secrets) $variable) -}}
 {{- fail (printf "%s.secrets.%s is what %s.%s gives too: keep one" $at $variable $at $setting) -}}
 {{- end -}}
 {{- end -}}
