@@ -90,3 +90,28 @@ func TestGatewayStarts(t *testing.T) {
 		t.Errorf("sidecar probe login says %q, %v", out, err)
 	}
 }
+
+// TestGatewayFindsItsConfig names a ConfigMap of `configs` in gateway.configMap: the gateway reads the key that it has.
+func TestGatewayFindsItsConfig(t *testing.T) {
+	for name, text := range map[string]string{
+		"the sidecars', by its key": "{sidecar: {config: cache/maps.yaml}, gateway: {enabled: true, configMap: cache/maps.yaml}, configs: [{namespace: system, config: C}]}",
+		"the sidecars', by name":    "{sidecar: {config: cache/maps.yaml}, gateway: {enabled: true, configMap: cache}, configs: [{namespace: system, config: C}]}",
+		"the same, named there too": "{sidecar: {config: cache/maps.yaml}, gateway: {enabled: true, configMap: cache}, configs: [{namespace: system, name: cache, config: C}]}",
+		"another":                   "{sidecar: {config: cache/maps.yaml}, gateway: {enabled: true, configMap: gate}, configs: [{namespace: system, name: gate, config: C}]}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			objects := decode(t, withValues(t, strings.ReplaceAll(text, "config: C", "config: {apiVersion: readthrough/v1}")).mustRender(t))
+			pod := named[*appsv1.Deployment](t, objects, "readthrough-gateway").Spec.Template.Spec
+			i := slices.IndexFunc(pod.Containers[0].Env, func(e corev1.EnvVar) bool { return e.Name == "READTHROUGH_CONFIG" })
+			j := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.ConfigMap != nil })
+			if i < 0 || j < 0 {
+				t.Fatal("the gateway has no configuration")
+			}
+			config := named[*corev1.ConfigMap](t, objects, pod.Volumes[j].ConfigMap.Name)
+			if key := filepath.Base(pod.Containers[0].Env[i].Value); config.Data[key] == "" {
+				t.Errorf("the gateway reads %s, and the ConfigMap has %v", key, slices.Collect(maps.Keys(config.Data)))
+			}
+		})
+	}
+}

@@ -35,12 +35,30 @@ and the key of sidecar.config. */}}
 {{- if eq .name (include "readthrough.ref.name" $ref) }}{{ include "readthrough.ref.key" (list $ref "readthrough.yaml") }}{{ else }}readthrough.yaml{{ end -}}
 {{- end -}}
 
+{{/* The gateway's ConfigMap as NAME/KEY: the chart's own, or that of gateway.configMap. One that `configs` renders has the key that it
+has there. */}}
+{{- define "readthrough.gateway.configMap" -}}
+{{- $ref := default (printf "%s-gateway" (include "readthrough.fullname" .)) .Values.gateway.configMap -}}
+{{- $name := include "readthrough.ref.name" $ref -}}
+{{- $key := include "readthrough.ref.key" (list $ref "readthrough.yaml") -}}
+{{- range $i, $entry := .Values.configs -}}
+{{- if and (eq $entry.namespace $.Release.Namespace) (eq $name (default (include "readthrough.ref.name" $.Values.sidecar.config) $entry.name)) -}}
+{{- $rendered := include "readthrough.configs.key" (dict "root" $ "name" $name) -}}
+{{- if and (contains "/" $ref) (ne $key $rendered) -}}
+{{- fail (printf "gateway.configMap is %s, and configs[%d] renders that ConfigMap with the key %s: write %s" $ref $i $rendered $name) -}}
+{{- end -}}
+{{- $key = $rendered -}}
+{{- end -}}
+{{- end -}}
+{{- printf "%s/%s" $name $key -}}
+{{- end -}}
+
 {{/* Fails where a variable is given by `secrets` and by a setting of its own: of (list VALUES WHERE-THEY-STAND). */}}
 {{- define "readthrough.checkSecrets" -}}
 {{- $values := first . -}}
 {{- $at := last . -}}
 {{- range $setting, $variable := dict "originSecret" "ORIGIN_URL" "redisSecret" "READTHROUGH_UPSTREAM_PASSWORD" -}}
-{{- if and (get $values $setting) (hasKey $values.secrets $variable) -}}
+{{- if and (get $values $setting) (hasKey (default dict $values.secrets) $variable) -}}
 {{- fail (printf "%s.secrets.%s is what %s.%s gives too: keep one" $at $variable $at $setting) -}}
 {{- end -}}
 {{- end -}}

@@ -34,7 +34,7 @@ app.kubernetes.io/component: {{ .component }}
   "app.kubernetes.io/version" .root.Chart.AppVersion
   "app.kubernetes.io/managed-by" .root.Release.Service
   "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") -}}
-{{- merge (include "readthrough.selector" . | fromYaml) $labels .root.Values.commonLabels | toYaml -}}
+{{- merge (include "readthrough.selector" . | fromYaml) $labels (default dict .root.Values.commonLabels) | toYaml -}}
 {{- end -}}
 
 {{/* Labels of a pod: likewise. No pod of the chart is ever injected: the injector could not start without itself. */}}
@@ -42,8 +42,8 @@ app.kubernetes.io/component: {{ .component }}
 {{- $labels := dict
   "app.kubernetes.io/version" .root.Chart.AppVersion
   "readthrough/inject" "disabled" -}}
-{{- $more := (index .root.Values .component).podLabels -}}
-{{- merge (include "readthrough.selector" . | fromYaml) $labels $more .root.Values.commonLabels | toYaml -}}
+{{- $more := default dict (index .root.Values .component).podLabels -}}
+{{- merge (include "readthrough.selector" . | fromYaml) $labels $more (default dict .root.Values.commonLabels) | toYaml -}}
 {{- end -}}
 
 {{/* The image of the chart's own pods. */}}

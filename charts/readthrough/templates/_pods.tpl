@@ -5,8 +5,8 @@ serviceAccountName: {{ include "readthrough.serviceAccountName" . }}
 securityContext:
   runAsNonRoot: true
   {{- with .root.Values.runAsUser }}
-  runAsUser: {{ . }}
-  runAsGroup: {{ . }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
   {{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- with .root.Values.imagePullSecrets }}
@@ -44,17 +44,6 @@ topologySpreadConstraints:
   - {{ merge (deepCopy .) $selector | toYaml | indent 4 | trim }}
   {{- end }}
 {{- end }}
-{{- end -}}
-
-{{/* A duration such as 1m30s in whole seconds, rounded up. */}}
-{{- define "readthrough.seconds" -}}
-{{- $units := dict "ns" 0.000000001 "us" 0.000001 "ms" 0.001 "s" 1.0 "m" 60.0 "h" 3600.0 -}}
-{{- $sum := 0.0 -}}
-{{- range regexFindAll "[0-9.]+[a-z]+" . -1 -}}
-{{- $unit := regexFind "[a-z]+$" . -}}
-{{- $sum = addf $sum (mulf (trimSuffix $unit . | float64) (get $units $unit)) -}}
-{{- end -}}
-{{- ceil $sum | int64 -}}
 {{- end -}}
 
 {{- define "readthrough.containerSecurityContext" -}}

@@ -9,8 +9,8 @@ imagePullSecrets:
 securityContext:
   runAsNonRoot: true
   {{- with .Values.runAsUser }}
-  runAsUser: {{ . }}
-  runAsGroup: {{ . }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
   {{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- end -}}
