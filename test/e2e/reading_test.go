@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -160,12 +161,12 @@ func (w *world) outlastsItsStores(t *testing.T) {
 	namespace := newNamespace(t, "outage")
 	s.prepare(t, namespace)
 	apply(t, namespace, deployment(w.appPod("app", "serve", "user:10")))
-	old := awaitPods(t, namespace, "app=app")[0].Name
-	servesOn(t, namespace, old, serving{})
+	old := awaitPods(t, namespace, "app=app")[0]
+	servesOn(t, namespace, old.Name, serving{})
 
 	s.scale(t, false)
 	eventually(t, time.Minute, func() error {
-		now, err := served(t, namespace, old)
+		now, err := served(t, namespace, old.Name)
 		if err == nil && now.Errors == 0 {
 			err = errors.New("the application has met no error yet")
 		}
@@ -181,7 +182,12 @@ func (w *world) outlastsItsStores(t *testing.T) {
 	})
 	pods := awaitPods(t, namespace, "app=app")
 	t.Logf("a new pod is Ready while Redis and PostgreSQL are gone")
-	staysReady(t, namespace, pods, 30*time.Second) // longer than any probe needs to give up
+	was := slices.IndexFunc(pods, func(p corev1.Pod) bool { return p.Name == old.Name })
+	if was < 0 {
+		t.Fatalf("pod %s has been replaced", old.Name)
+	}
+	pods[was] = old // as it was before the outage
+	staysReady(t, namespace, pods)
 
 	s.scale(t, true)
 	for _, p := range pods {
@@ -202,9 +208,10 @@ func (w *world) outlastsItsStores(t *testing.T) {
 	}
 }
 
-// staysReady looks at pods for some time, and in the end whether they have ever been something else than Ready.
-func staysReady(t testing.TB, namespace string, pods []corev1.Pod, long time.Duration) {
+// staysReady looks at pods for some time: they are Ready, and have been so ever since they were looked up.
+func staysReady(t testing.TB, namespace string, pods []corev1.Pod) {
 	t.Helper()
+	const long = 30 * time.Second // more than any probe needs to give up
 	ends := time.Now().Add(long)
 	eventually(t, 2*long, func() error {
 		for _, before := range pods {
