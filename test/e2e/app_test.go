@@ -105,6 +105,7 @@ type serving struct {
 	LastError string    `json:"lastError"`
 	Value     string    `json:"value"`
 	SlowestMS int64     `json:"slowestMs"`
+	Started   time.Time `json:"started"`
 	FirstHit  time.Time `json:"firstHit"`
 	Ended     bool      `json:"ended"`
 }

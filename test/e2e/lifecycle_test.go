@@ -58,54 +58,71 @@ func (w *world) rotatesCertificates(t *testing.T) {
 	for _, p := range pods.Items {
 		kubectl(t, "wait", "-n", w.release.namespace, "--for=delete", "pod/"+p.Name, "--timeout=2m")
 	}
-	t.Logf("every pod of the release replaced: %d admissions", load.end(t))
+	t.Logf("every pod of the release replaced: %s", load.end(t))
 
 	apply(t, namespace, w.appPod("app", "serve", "user:17"))
 	isNative(t, awaitPods(t, namespace, "app=app")[0])
 }
 
-// admissions are pods created one after the other, as far as a dry run goes: through all of admission, but not into etcd.
+// admissions are pods created side by side, as far as a dry run goes: through all of admission, but not into etcd.
 type admissions struct {
-	cancel context.CancelFunc
-	done   chan struct{}
+	began   time.Time
+	stop    chan struct{}
+	clients sync.WaitGroup
 
 	mu     sync.Mutex
 	passed int
 	failed []error
 }
 
+// createPods has several clients at once, each of which sends one pod after the other.
 func (w *world) createPods(t *testing.T, namespace string) *admissions {
 	t.Helper()
-	const each = 20
+	const clients, each = 6, 50
 	var batch []any
 	for i := range each {
 		batch = append(batch, w.appPod(fmt.Sprintf("pod-%d", i), "serve", "user:17"))
 	}
 	pods := manifest(t, batch...)
 	ctx, cancel := context.WithCancel(t.Context())
-	a := &admissions{cancel: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(a.done)
-		for ctx.Err() == nil {
-			out, err := command(ctx, pods, "kubectl", "create", "--dry-run=server", "-n", namespace, "-f", "-",
-				"-o", `jsonpath={.metadata.labels.readthrough/injected}{"\n"}`)
-			if ctx.Err() != nil {
-				return
+	a := &admissions{began: time.Now(), stop: make(chan struct{})}
+	for range clients {
+		a.clients.Go(func() {
+			for ctx.Err() == nil && !a.stopped() {
+				a.create(ctx, pods, namespace, each)
 			}
-			if n := strings.Count(out, "true\n"); err == nil && n != each {
-				err = fmt.Errorf("%d of %d pods were injected:\n%s", n, each, out)
-			}
-			a.mu.Lock()
-			if err != nil {
-				a.failed = append(a.failed, fmt.Errorf("%s: %w", time.Now().Format(time.TimeOnly), err))
-			} else {
-				a.passed += each
-			}
-			a.mu.Unlock()
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-a.done })
+		})
+	}
+	t.Cleanup(func() { cancel(); a.clients.Wait() })
 	return a
+}
+
+// create sends a number of pods.
+func (a *admissions) create(ctx context.Context, pods, namespace string, number int) {
+	out, err := command(ctx, pods, "kubectl", "create", "--dry-run=server", "-n", namespace, "-f", "-",
+		"-o", `jsonpath={.metadata.labels.readthrough/injected}{"\n"}`)
+	if ctx.Err() != nil {
+		return // the test is over
+	}
+	if n := strings.Count(out, "true\n"); err == nil && n != number {
+		err = fmt.Errorf("%d of %d pods were injected:\n%s", n, number, out)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.failed = append(a.failed, fmt.Errorf("%s: %w", time.Now().Format(time.TimeOnly), err))
+		return
+	}
+	a.passed += number
+}
+
+func (a *admissions) stopped() bool {
+	select {
+	case <-a.stop:
+		return true
+	default:
+		return false
+	}
 }
 
 func (a *admissions) admitted() int {
@@ -122,16 +139,17 @@ func (a *admissions) check(t testing.TB) {
 	must(t, errors.Join(a.failed...))
 }
 
-// end stops and gives how many there were.
-func (a *admissions) end(t testing.TB) int {
+// end has the clients send what they have begun, and says how many pods there were.
+func (a *admissions) end(t testing.TB) string {
 	t.Helper()
-	a.cancel()
-	<-a.done
+	close(a.stop)
+	a.clients.Wait()
 	a.check(t)
 	if a.passed == 0 {
 		t.Fatal("no pod was created")
 	}
-	return a.passed
+	took := time.Since(a.began)
+	return fmt.Sprintf("%d admissions in %v, %.0f a second", a.passed, took.Round(time.Second), float64(a.passed)/took.Seconds())
 }
 
 // restartsWithBadConfiguration: where nobody has checked it, a bad file takes nothing down, not even a sidecar that starts anew.
