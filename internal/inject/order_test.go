@@ -21,6 +21,7 @@ func TestOrderOfWebhooks(t *testing.T) {
 			{Name: "istio-proxy", Image: "istio", RestartPolicy: always},
 			{Name: "linkerd-proxy", Image: "linkerd", RestartPolicy: always},
 			{Name: "istio-validation", Image: "istio"},
+			{Name: "linkerd-network-validator", Image: "linkerd"},
 			{Name: "migrate", Image: "migrate"},
 			{Name: "logs", Image: "logs", RestartPolicy: always},
 		}
