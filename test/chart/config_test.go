@@ -43,7 +43,7 @@ func TestConfigurations(t *testing.T) {
 			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := run(t, "", sidecar, "check", "--offline", "--config", path); err != nil {
+			if _, err := run(t, sidecar, "check", "--offline", "--config", path); err != nil {
 				t.Errorf("ConfigMap %s/%s: %v\n%s", m.Namespace, m.Name, err, text)
 			}
 		}
@@ -86,7 +86,7 @@ func TestGatewayStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := run(t, "", sidecar, "probe", "login", s.Addr()); err != nil || out != "ok\n" {
+	if out, err := run(t, sidecar, "probe", "login", s.Addr()); err != nil || out != "ok\n" {
 		t.Errorf("sidecar probe login says %q, %v", out, err)
 	}
 }

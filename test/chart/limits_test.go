@@ -86,7 +86,7 @@ func TestCertificatesAreRefusedAlike(t *testing.T) {
 		t.Run(c.lifetime+" "+c.settle, func(t *testing.T) {
 			t.Parallel()
 			// Where the flags are right it still ends at once: it is in no cluster.
-			_, said := run(t, "", sidecar, "webhook", "--certificate-secret=s", "--lease=l", "--service=s", "--namespace=n",
+			_, said := run(t, sidecar, "webhook", "--certificate-secret=s", "--lease=l", "--service=s", "--namespace=n",
 				"--image=i", "--listen=localhost:0", "--admin=localhost:0", "--certificate-lifetime="+c.lifetime, "--certificate-settle="+c.settle)
 			_, failed := withValues(t, "injector: {certificates: {lifetime: "+c.lifetime+", settle: "+c.settle+"}}").render(t)
 			if c.refused == "" {

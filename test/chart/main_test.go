@@ -62,9 +62,9 @@ func runTool(t testing.TB, dir, name string, args ...string) (string, error) {
 }
 
 // run gives what a program prints, and what it says when it fails.
-func run(t testing.TB, dir, name string, args ...string) (string, error) {
+func run(t testing.TB, name string, args ...string) (string, error) {
 	t.Helper()
-	stdout, _, err := execute(t, dir, name, args...)
+	stdout, _, err := execute(t, "", name, args...)
 	return stdout, err
 }
 

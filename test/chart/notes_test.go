@@ -4,12 +4,18 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
 
+	"readthrough/internal/inject"
 	"readthrough/test/kubeapi"
 )
 
@@ -120,5 +126,70 @@ func TestNotesWarnOfAnotherInjector(t *testing.T) {
 				t.Errorf("it warns: %v\n%s", !wants, got)
 			}
 		})
+	}
+}
+
+// TestNotesLeadToASidecar does with a Deployment what the notes say, on both ways, and has the injector decide about its pod: what it then
+// mounts for the database is the Secret that the notes create.
+func TestNotesLeadToASidecar(t *testing.T) {
+	chart := chartWithNotes(t)
+	create := regexp.MustCompile(`create secret generic (\S+) \\\n\s+--from-literal=([^=]+)=`)
+	patches := regexp.MustCompile(`patch deployment application --patch \\\n\s+'(.*)'`)
+	for _, c := range chartCases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			objects := decode(t, c.mustRender(t))
+			if !slices.ContainsFunc(of[*corev1.ConfigMap](objects), func(m *corev1.ConfigMap) bool { return m.Data["settings.yaml"] != "" }) {
+				return // no injector
+			}
+			c.chart = chart
+			said := strings.NewReplacer("APPLICATION", "application", "NAMESPACE", "shop").Replace(notes(t, c.release))
+			secret := create.FindStringSubmatch(said)
+			found := patches.FindAllStringSubmatch(said, -1)
+			if secret == nil || len(found) == 0 {
+				t.Fatalf("the notes create no Secret, or patch nothing:\n%s", said)
+			}
+			ways := map[string]appsv1.Deployment{}
+			for _, patch := range found {
+				var d appsv1.Deployment
+				if err := yaml.UnmarshalStrict([]byte(patch[1]), &d); err != nil {
+					t.Fatalf("%v in %s", err, patch[1])
+				}
+				way := "namespace"
+				if d.Spec.Template.Labels[inject.InjectLabel] == inject.Enabled {
+					way = "pods"
+				}
+				ways[way] = d
+			}
+			if _, has := ways["pods"]; !has {
+				t.Error("no patch labels the pods")
+			}
+			// Without a patch of its own the namespace's label is all that there is.
+			if _, has := ways["namespace"]; !has {
+				ways["namespace"] = appsv1.Deployment{}
+			}
+			for way, d := range ways {
+				p := &corev1.Pod{ObjectMeta: d.Spec.Template.ObjectMeta}
+				p.Namespace, p.Name = "shop", "application"
+				p.Spec.Containers = []corev1.Container{{Name: "application", Image: "application"}}
+				patch, err := yaml.Marshal(decide(t, objects, p).Patch)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := "/etc/readthrough/secrets/" + secret[1] + "/" + secret[2]; !strings.Contains(string(patch), want) {
+					t.Errorf("%s: the sidecar has no %s:\n%s", way, want, patch)
+				}
+			}
+		})
+	}
+}
+
+// TestNotesKnowTheOriginByVariable has the database's URL among `sidecar.secrets`: an annotation that gives it again would deny the pod.
+func TestNotesKnowTheOriginByVariable(t *testing.T) {
+	r := withValues(t, "sidecar: {secrets: {ORIGIN_URL: shop/url}}")
+	r.chart = chartWithNotes(t)
+	said := notes(t, r)
+	if strings.Contains(said, "origin-secret") || !strings.Contains(said, "shop with the key url (sidecar.secrets.ORIGIN_URL)") {
+		t.Error(said)
 	}
 }

@@ -48,7 +48,7 @@ func TestFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	help, err := run(t, "", sidecar, "webhook", "--help")
+	help, err := run(t, sidecar, "webhook", "--help")
 	if err != nil {
 		t.Fatal(err)
 	}
