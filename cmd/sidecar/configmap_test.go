@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestJudgeSaysWhatCheckSays compares both over every bad configuration. Those whose mistake shows only where
@@ -80,4 +83,67 @@ func TestJudgeWarns(t *testing.T) {
 	if len(mistakes) > 0 || !slices.Equal(warnings, want) {
 		t.Errorf("%q, warnings:\n%s", mistakes, strings.Join(warnings, "\n"))
 	}
+}
+
+// TestJudgeIsBounded: whoever may write a ConfigMap cannot keep the injector busy with it, nor have it answer by the MiB.
+func TestJudgeIsBounded(t *testing.T) {
+	const longest = 128 << 10
+	fill := func(item string, most int) string { return strings.Repeat(item, min(most, longest/len(item))) }
+	var unknown, maps strings.Builder
+	for i := range maxJudged/2 - 10 {
+		fmt.Fprintf(&unknown, "f%d: 1\n", i)
+	}
+	maps.WriteString(minimal + "origins: [{name: main, url: \"${ORIGIN_URL}\"}]\nmaps:\n")
+	for i := range maxJudged/9 - 10 {
+		fmt.Fprintf(&maps, "- {name: m%d, key: \"%d:{id}\", query: SELECT 1, ttl: 1m}\n", i, i)
+	}
+	for name, text := range map[string]string{
+		"origins":      "origins: [" + fill("{},", maxJudged-10) + "]",
+		"many origins": "origins: [" + fill("{},", longest) + "]",
+		"maps":         "maps: [" + fill("{},", maxJudged-10) + "]",
+		"good maps":    maps.String(),
+		"fields":       unknown.String(),
+		"variables":    "apiVersion: readthrough/v1\nupstream: {addresses: [" + fill("'${A}',", maxJudged-10) + "]}",
+		"commands":     minimal + "deny: [" + fill("'',", maxJudged-20) + "]",
+		"aliases":      "a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a,*a]\norigins: [" + fill("*b,", longest) + "]",
+		"itself":       "origins: &a [*a,*a]",
+		"lists":        fill("- \n", longest),
+	} {
+		var mistakes, warnings []string
+		began := time.Now()
+		peak := peakHeap(func() { mistakes, warnings = judge("a.yaml", []byte(text)) })
+		if took := time.Since(began); took > 10*time.Second || peak > 64<<20 {
+			t.Errorf("%s: took %s and %d MiB", name, took, peak>>20)
+		}
+		if good := len(mistakes) == 0 && len(warnings) == 0; good != (name == "good maps" || name == "variables") {
+			t.Errorf("%s: %.300q, %.300q", name, mistakes, warnings)
+		}
+		if n := len(strings.Join(append(mistakes, warnings...), "\n")); n > 100<<10 {
+			t.Errorf("%s: %d KiB are said", name, n>>10)
+		}
+	}
+}
+
+// peakHeap is what the heap holds more while f runs, garbage included.
+func peakHeap(f func()) uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	before, stop, peak := m.HeapInuse, make(chan struct{}), make(chan uint64)
+	go func() {
+		most := before
+		for {
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapInuse)
+			select {
+			case <-stop:
+				peak <- most - before
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	f()
+	close(stop)
+	return <-peak
 }

@@ -26,7 +26,11 @@ type document struct {
 	lines    map[string]int    // line of each field by path; lists and mappings too
 	env      map[string]string // the variable that gave a field, by path
 	problems []Problem
+	mistakes int // of the problems, without those that another environment solves
 }
+
+// maxMistakes bounds what is noted of one file: its author starts at the top, and each one is compared with those before it.
+const maxMistakes = 200
 
 func newDocument(file string, from outside) *document {
 	return &document{file: file, outside: from, lines: map[string]int{}, env: map[string]string{}}
@@ -47,7 +51,19 @@ func (d *document) add(found ...Problem) {
 			p.Line = d.line(p.Path)
 		}
 	}
-	d.problems = append(d.problems, found...)
+	for _, p := range found {
+		switch {
+		case p.Unset:
+		case d.mistakes > maxMistakes:
+			continue
+		case d.mistakes == maxMistakes:
+			d.mistakes++
+			p = Problem{Message: fmt.Sprintf("has more than %d mistakes: these are the first that were found", maxMistakes)}
+		default:
+			d.mistakes++
+		}
+		d.problems = append(d.problems, p)
+	}
 }
 
 // wrong reports whether the field at path, or one around it, already has a problem.

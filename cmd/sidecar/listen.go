@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 )
 
 // listenTCP opens the listeners of an address: one, or for localhost 127.0.0.1 and, where IPv6 exists, ::1 on the same
@@ -54,7 +55,13 @@ func serveHTTP(address string, handler http.Handler, write time.Duration, log *z
 	return serveHTTPS(address, handler, write, nil, log)
 }
 
-// serveHTTPS is [serveHTTP] over TLS, by HTTP/2 too; without TLS where there is no configuration for it.
+// maxSecure bounds the connections of a server over TLS, each of which takes some tens of KiB. Further ones wait to be accepted. An
+// API server has one for each review under way.
+const maxSecure = 256
+
+// serveHTTPS is [serveHTTP] over TLS; without TLS where there is no configuration for it. It speaks HTTP/1.1 alone, as API servers
+// do with webhooks: HTTP/2 would take in up to a MiB of each request before the handler asks for it, and have what a connection
+// may send used up by a request that waits, so that those beside it wait as well.
 func serveHTTPS(address string, handler http.Handler, write time.Duration, secure *tls.Config, log *zap.Logger) (*httpServer, error) {
 	listeners, err := listenTCP(address)
 	if err != nil {
@@ -76,6 +83,11 @@ func serveHTTPS(address string, handler http.Handler, write time.Duration, secur
 	}
 	serve := s.server.Serve
 	if secure != nil {
+		s.server.Protocols = new(http.Protocols)
+		s.server.Protocols.SetHTTP1(true)
+		for i, l := range listeners {
+			listeners[i] = netutil.LimitListener(l, maxSecure)
+		}
 		serve = func(l net.Listener) error { return s.server.ServeTLS(l, "", "") } // the certificate is the configuration's
 	}
 	for _, l := range listeners {

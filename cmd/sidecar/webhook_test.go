@@ -150,7 +150,7 @@ func (w *webhookWorld) review(bundle []byte, path string, request *admissionv1.A
 	if err := json.Unmarshal(answer, &review); err != nil || review.Response == nil {
 		return nil, fmt.Errorf("%s %s: %w", r.Status, answer, err)
 	}
-	if r.ProtoMajor != 2 {
+	if r.ProtoMajor != 1 {
 		return nil, fmt.Errorf("spoke %s", r.Proto)
 	}
 	return review.Response, nil

@@ -24,8 +24,8 @@ type configMaps struct {
 	turn  *semaphore.Weighted // of one: YAML takes a hundred times its size while it is read
 }
 
-// maxChecked bounds a file that is checked. The longest in use are a tenth of it.
-const maxChecked = 256 << 10
+// maxChecked bounds what is checked of one ConfigMap. The longest files in use are a fifth of it.
+const maxChecked = 128 << 10
 
 func newConfigMaps(check Judge) *configMaps {
 	return &configMaps{check: check, turn: semaphore.NewWeighted(1)}
@@ -57,16 +57,20 @@ func (c *configMaps) content(ctx context.Context, request *admissionv1.Admission
 	}
 	defer c.turn.Release(1)
 	var mistakes, warnings []string
-	files := 0
+	files, left := 0, maxChecked
 	for _, key := range slices.Sorted(maps.Keys(cm.Data)) {
 		if !isConfiguration(key) {
 			continue
 		}
 		files++
-		if len(cm.Data[key]) > maxChecked {
-			warnings = append(warnings, fmt.Sprintf("%s: is larger than %d KiB, and was not checked", key, maxChecked>>10))
+		if len(cm.Data[key]) > left {
+			warnings = append(warnings, fmt.Sprintf("%s: was not checked, since no more than %d KiB of a ConfigMap are", key, maxChecked>>10))
 			continue
 		}
+		if ctx.Err() != nil {
+			return busy()
+		}
+		left -= len(cm.Data[key])
 		m, w := c.check(key, []byte(cm.Data[key]))
 		mistakes, warnings = append(mistakes, m...), append(warnings, w...)
 	}

@@ -28,6 +28,7 @@ type served struct {
 	api     *kubeapi.Server
 	metrics *Metrics
 	decide  Injector
+	check   Judge
 }
 
 func newServed(t testing.TB) *served {
@@ -38,17 +39,18 @@ func newServed(t testing.TB) *served {
 		t.Fatal(err)
 	}
 	s.decide = decide
+	s.check = func(name string, content []byte) (mistakes, warnings []string) {
+		if strings.Contains(string(content), "bad") {
+			return []string{name + ":1: is bad: write good"}, nil
+		}
+		if strings.Contains(string(content), "doubt") {
+			return nil, []string{name + ": is doubtful\nindeed"}
+		}
+		return nil, nil
+	}
 	s.Handler = Handler(Options{
 		Inject: func(pod *corev1.Pod, namespace string) (inject.Decision, error) { return s.decide(pod, namespace) },
-		Check: func(name string, content []byte) (mistakes, warnings []string) {
-			if strings.Contains(string(content), "bad") {
-				return []string{name + ":1: is bad: write good"}, nil
-			}
-			if strings.Contains(string(content), "doubt") {
-				return nil, []string{name + ": is doubtful\nindeed"}
-			}
-			return nil, nil
-		},
+		Check:  func(name string, content []byte) (mistakes, warnings []string) { return s.check(name, content) },
 		Client: client, Log: zap.NewNop(), Metrics: s.metrics,
 	})
 	return s
