@@ -116,7 +116,7 @@ func (i *injector) serve(handler http.Handler, registry *prometheus.Registry, si
 	}()
 
 	secure := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: i.certificates.GetCertificate}
-	reviews, err := serveHTTPS(i.options.listen, handler, reviewWriteTimeout, secure, i.log)
+	reviews, err := serveHTTPS(i.options.listen, i.leaving(handler), reviewWriteTimeout, secure, i.log)
 	if err != nil {
 		return fmt.Errorf("--listen: %w", err)
 	}
@@ -147,6 +147,17 @@ func (i *injector) serve(handler http.Handler, registry *prometheus.Registry, si
 	case s := <-i.options.signals:
 		return killedError{s}
 	}
+}
+
+// leaving ends each connection with its answer once the drain has begun. API servers speak HTTP/1.1 to webhooks and keep connections;
+// one that is closed while it is idle may be getting a review at that moment, which fails, as a POST is not sent again.
+func (i *injector) leaving(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if i.draining.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // decide is what package webhook asks for each pod.

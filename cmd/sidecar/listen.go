@@ -74,7 +74,7 @@ func serveHTTPS(address string, handler http.Handler, write time.Duration, secur
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      write,
-			IdleTimeout:       time.Minute,
+			IdleTimeout:       2 * time.Minute, // longer than API servers keep a connection (90 s): a request may meet the end of one
 			MaxHeaderBytes:    16 << 10,
 			ErrorLog:          zap.NewStdLog(log),
 		},
