@@ -66,14 +66,14 @@ func TestWebhookAnswersBesideStalledReviews(t *testing.T) {
 	for range cap(answers) {
 		rest, sender := io.Pipe()
 		stalled.Go(func() {
-			defer rest.Close()
+			defer func() { _ = rest.Close() }()
 			code, err := post(io.MultiReader(strings.NewReader(strings.Repeat(" ", 64<<10)), started(&under), strings.NewReader(strings.Repeat(" ", sent)), rest), all, "5s")
 			if err != nil { // the server answers and closes while we send
 				code = 0
 			}
 			answers <- code
 		})
-		defer sender.Close()
+		defer func() { _ = sender.Close() }()
 	}
 	w.await(func() error {
 		if n := under.Load(); n < 3 {
