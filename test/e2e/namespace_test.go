@@ -22,7 +22,7 @@ var keep = os.Getenv("E2E_KEEP") != ""
 func newNamespace(t testing.TB, name string, labels ...string) string {
 	t.Helper()
 	name = "e2e-" + name
-	kubectlInput(t, fmt.Sprintf(`{apiVersion: v1, kind: Namespace, metadata: {name: %s, labels: {%s}}}`, name, strings.Join(append([]string{
+	kubectlInput(t, fmt.Sprintf("apiVersion: v1\nkind: Namespace\nmetadata: {name: %s, labels: {%s}}", name, strings.Join(append([]string{
 		ours + `: "true"`, "pod-security.kubernetes.io/enforce: restricted",
 	}, labels...), ", ")), "apply", "-f", "-")
 	t.Cleanup(func() {
