@@ -50,6 +50,7 @@ func (e *elector) leads() bool {
 
 // run takes part until ctx ends.
 func (e *elector) run(ctx context.Context) {
+	seldom := seldom(e.log)
 	for {
 		led := e.leads()
 		err := e.try(ctx)
@@ -58,7 +59,7 @@ func (e *elector) run(ctx context.Context) {
 		}
 		if err != nil {
 			e.metrics.failed(forLease)
-			e.log.Warn("the lease cannot be had or renewed", zap.String("lease", e.name), zap.Error(err))
+			seldom.Warn("the lease cannot be had or renewed", zap.String("lease", e.name), zap.Error(err))
 		}
 		leads := e.leads()
 		set(e.metrics.leader, leads)

@@ -25,6 +25,7 @@ const (
 type Cluster struct {
 	client  *kube.Client
 	log     *zap.Logger
+	seldom  *zap.Logger // for what is tried again right away
 	metrics *Metrics
 
 	version atomic.Pointer[string] // nil until it is known
@@ -33,7 +34,7 @@ type Cluster struct {
 
 // NewCluster asks nothing until Run.
 func NewCluster(client *kube.Client, log *zap.Logger, metrics *Metrics) *Cluster {
-	return &Cluster{client: client, log: log, metrics: metrics}
+	return &Cluster{client: client, log: log, seldom: seldom(log), metrics: metrics}
 }
 
 // Native reports whether native sidecars may be used. Until the version is known it says yes, which is right for every version
@@ -54,7 +55,7 @@ func (c *Cluster) Run(ctx context.Context) {
 		interval := versionInterval
 		if err := c.ask(ctx); err != nil && ctx.Err() == nil {
 			c.metrics.failed(forVersion)
-			c.log.Error("the version of Kubernetes is not to be had", zap.Error(err))
+			c.seldom.Error("the version of Kubernetes is not to be had", zap.Error(err))
 			interval = versionRetry
 		}
 		if !pause(ctx, jittered(interval), nil) {

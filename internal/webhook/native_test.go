@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"k8s.io/apimachinery/pkg/version"
 
 	"readthrough/internal/kube"
@@ -51,13 +52,17 @@ func TestClusterIsUpgraded(t *testing.T) {
 		}
 		api.Before(func(*http.Request) http.Handler { return kubeapi.Status(503, "starting") })
 		api.Put(t, "/version", version.Info{Major: "1", Minor: "28", GitVersion: "v1.28.0"})
-		c := NewCluster(client, zap.NewNop(), NewMetrics(prometheus.NewRegistry()))
+		core, logs := observer.New(zap.ErrorLevel)
+		c := NewCluster(client, zap.New(core), NewMetrics(prometheus.NewRegistry()))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); c.Run(ctx) }()
 		time.Sleep(10 * time.Second)
 		if c.Ready() == nil || !c.Native() {
 			t.Errorf("unknown: %v, native %t", c.Ready(), c.Native())
+		}
+		if n := logs.Len(); n != 1 {
+			t.Errorf("an outage of ten seconds is logged %d times", n)
 		}
 		api.Before(nil)
 		time.Sleep(2 * versionRetry)

@@ -5,8 +5,10 @@ package webhook
 
 import (
 	"net/http"
+	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"readthrough/internal/kube"
 )
@@ -27,4 +29,11 @@ func Handler(o Options) http.Handler {
 	mux.Handle("/mutate", &reviews{name: "inject", judge: p.judge, budget: b, log: o.Log, metrics: o.Metrics})
 	mux.Handle("/validate", &reviews{name: "validate", judge: newConfigMaps(o.Check).judge, budget: b, log: o.Log, metrics: o.Metrics})
 	return mux
+}
+
+// seldom logs each message once a minute: while the API is away, what is tried again every second or two would fill the log.
+func seldom(log *zap.Logger) *zap.Logger {
+	return log.WithOptions(zap.WrapCore(func(core zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(core, time.Minute, 1, 0)
+	}))
 }
